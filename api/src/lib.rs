@@ -1,0 +1,1 @@
+//! Krowoc's HTTP surface.

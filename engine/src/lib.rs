@@ -1,0 +1,16 @@
+//! Krowoc's engine: durable runs of DAG workflows on PostgreSQL.
+//!
+//! The route of a run follows the folders: [`definition`] (file → workflow → DAG), [`commands`] (every change of durable state),
+//! [`worker`] (claim, execute, complete), [`lifecycle`] (the pure rules), `store` (the SQL that writes), [`queries`] (what people
+//! and programs read), [`maintenance`] (reaper, timers, retention). The engine knows no HTTP framework and no provider.
+
+pub mod definition;
+pub mod error;
+pub mod executor;
+pub mod id;
+pub mod lifecycle;
+pub mod payload;
+
+pub use error::{Error, ErrorClass, Result};
+pub use id::{RunId, Scope, ScopePath, VersionId, WorkspaceId};
+pub use payload::Payload;

@@ -1,0 +1,2 @@
+//! The `krowoc` binary.
+fn main() {}

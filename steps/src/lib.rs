@@ -1,0 +1,1 @@
+//! Krowoc's step kinds and LLM providers.
