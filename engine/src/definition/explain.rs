@@ -89,7 +89,8 @@ impl Explainer<'_> {
         let at = error.instance_path().as_str();
         let value = error.instance();
         let rule = self.schema.pointer(parent(error.schema_path().as_str()));
-        let title = rule.and_then(|r| r.get("title")).and_then(Value::as_str);
+        // The title of a scalar says what it looks like; that of a mapping is a heading.
+        let title = rule.filter(|r| r.get("properties").is_none()).and_then(|r| r.get("title")).and_then(Value::as_str);
         if error.schema_path().as_str().starts_with("/$defs/Condition/") {
             return constant_when(at, value);
         }

@@ -12,6 +12,8 @@ pub(super) const EXPRESSION: &str = r"^\s*\$\{\{[\s\S]*\}\}\s*$";
 const EMBEDDED: &str = r"\$\{\{[\s\S]*\}\}";
 /// What a step's id and an item's name look like.
 pub(super) const IDENTIFIER: &str = "^[a-z][a-z0-9_]{0,63}$";
+/// What a duration looks like, nearly: that its parts go from long to short is left to the compiler.
+const DURATION: &str = r"^\s*(?:(?:[0-9]+(?:ms|s|m|h|d))+|[0-9]+(?:\.[0-9]*)?)\s*$";
 /// Where the schema of a step stands.
 pub(super) const STEP: &str = "/$defs/Step";
 
@@ -20,6 +22,7 @@ pub fn json_schema(kinds: &StepKinds) -> Value {
     let mut schema = checked_schema(kinds);
     let forms: Vec<_> = kinds.iter().map(|k| k.name()).chain(["map", "wait"]).map(|name| json!({"required": [name]})).collect();
     schema["$defs"]["Step"]["oneOf"] = forms.into();
+    schema["$defs"]["Duration"]["pattern"] = DURATION.into();
     for steps in ["/properties/steps", "/$defs/MapStep/properties/steps"] {
         if let Some(Value::Object(steps)) = schema.pointer_mut(steps) {
             steps.insert("propertyNames".into(), json!({"pattern": IDENTIFIER}));
@@ -28,7 +31,8 @@ pub fn json_schema(kinds: &StepKinds) -> Value {
     schema
 }
 
-/// The schema without what the compiler checks itself: the ids of steps, and that each has one kind.
+/// The schema without what the compiler says better itself: the ids of steps, that each has one kind, what is wrong with a
+/// duration.
 pub(super) fn checked_schema(kinds: &StepKinds) -> Value {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Workflow>().to_value();
     let defs = &mut schema["$defs"];
