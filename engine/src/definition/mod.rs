@@ -16,6 +16,6 @@ pub use duration::parse_duration;
 pub use expression::{Bindings, ExpressionError, Reference, RunFacts, Segment, Template};
 pub use problem::{Problem, Span};
 pub use prompt::{PromptFolder, PromptMessage, PromptSource, PromptVersion};
-pub use schema::{Schema, Violation};
+pub use schema::{JsonType, Lookup, Schema, Violation};
 pub use source::Source;
 pub use workflow::{Check, Compiled, compile, json_schema, restore};
