@@ -32,12 +32,12 @@ impl Source {
 
     /// Parses YAML 1.2 (JSON is a part of it). `file` is how problems name it.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
-        let refuse = |problem: Problem| vec![Problem { file: Some(file.into()), ..problem }];
+        let refuse = |problem| vec![Problem { file: Some(file.into()), ..problem }];
         if text.len() > Self::MAX_BYTES {
             let message = format!("the file has {} bytes; {} is the most", text.len(), Self::MAX_BYTES);
             return Err(refuse(Problem::new("too_large", "", message).help("move long texts into prompt files or the run's input")));
         }
-        let root = nodes(text).map_err(refuse)?;
+        let root = nodes(text).map_err(|problem| refuse(*problem))?;
         let Some(root) = root else {
             return Err(refuse(Problem::new("empty", "", "the file is empty").help("start with `krowoc: v1`")));
         };
@@ -171,13 +171,13 @@ impl Source {
 
 /// Parses with a stack of its own: the parser recurses, and its frames for [`Source::MAX_DEPTH`] levels are more than a thread of
 /// a runtime has.
-fn nodes(text: &str) -> Result<Option<Spanned<Node>>, Problem> {
+fn nodes(text: &str) -> Result<Option<Spanned<Node>>, Box<Problem>> {
     const STACK_BYTES: usize = 16 * 1024 * 1024;
     std::thread::scope(|scope| {
-        let parse = || serde_saphyr::from_str_with_options(text, options()).map_err(|e| syntax_problem(&e, text));
+        let parse = || serde_saphyr::from_str_with_options(text, options()).map_err(|e| Box::new(syntax_problem(&e, text)));
         match std::thread::Builder::new().name("parse".into()).stack_size(STACK_BYTES).spawn_scoped(scope, parse) {
             Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(e) => Err(Problem::new("internal", "", format!("no thread to parse the file: {e}"))),
+            Err(e) => Err(Box::new(Problem::new("internal", "", format!("no thread to parse the file: {e}")))),
         }
     })
 }
