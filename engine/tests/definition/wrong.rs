@@ -1,7 +1,7 @@
 //! One row for each rule of the language: a file with one mistake → one problem, at its place, with its advice.
 
-use crate::kinds::compiled;
-use krowoc_engine::definition::{Problem, Source};
+use crate::kinds::{Needs, Prompts, compiled, kinds};
+use krowoc_engine::definition::{Problem, Source, compile};
 
 /// (what is wrong, the steps and what else follows `krowoc` and `name`, code, line, column, part of the message or advice).
 /// Lines count from the first of the row's text, which stands below two lines of head.
@@ -267,4 +267,29 @@ fn text_that_is_not_utf8_is_refused_at_the_byte() {
     let found = Source::parse_bytes("x.yaml", b"a: 1\nb: \xc3\xa4\xff\n").expect_err("not UTF-8");
     assert_eq!(found[0].span.map(|s| (s.line, s.column, s.offset)), Some((2, 5, 10)));
     assert!(Source::parse_bytes("x.yaml", "a: ä\n".as_bytes()).is_ok());
+}
+
+#[test]
+fn a_kind_can_not_take_a_word_of_the_language() {
+    let source = Source::parse("x.yaml", "krowoc: v1\nname: t\nsteps: {a: {transform: 1}}").expect("YAML");
+    let found = compile(&source, &kinds().with(Needs), &Prompts).map(|c| c.hash).expect_err("reserved");
+    assert_eq!(found.iter().map(|p| p.code).collect::<Vec<_>>(), ["reserved_name"]);
+}
+
+#[test]
+fn a_prompt_that_is_broken_keeps_its_own_place() {
+    struct Broken;
+    impl krowoc_engine::definition::PromptSource for Broken {
+        fn resolve(&self, _: &str) -> Result<krowoc_engine::definition::PromptVersion, Problem> {
+            let mut problem = Problem::new("invalid_prompt", "", "no front matter");
+            problem.file = Some("prompts/greet.md".into());
+            Err(problem)
+        }
+    }
+    let source = Source::parse("x.yaml", "krowoc: v1\nname: t\nsteps: {a: {llm: {model: m, prompt: greet}}}").expect("YAML");
+    let found = compile(&source, &kinds(), &Broken).map(|c| c.hash).expect_err("broken");
+    assert_eq!(
+        found.iter().map(|p| (p.file.as_deref(), p.pointer.as_str())).collect::<Vec<_>>(),
+        [(Some("prompts/greet.md"), "/steps/a/llm/prompt")]
+    );
 }
