@@ -105,8 +105,7 @@ fn versions(parent: &str) -> Vec<PathBuf> {
         let rest = name.strip_prefix(beginning)?;
         rest.split('.').map(|part| part.parse::<u32>().ok()).collect::<Option<Vec<_>>>()
     };
-    let mut numbered: Vec<_> =
-        entries.flatten().filter_map(|entry| Some((number(entry.file_name().to_str()?)?, entry.path()))).collect();
+    let mut numbered: Vec<_> = entries.flatten().filter_map(|entry| Some((number(entry.file_name().to_str()?)?, entry.path()))).collect();
     numbered.sort_by(|a, b| b.0.cmp(&a.0));
     numbered.into_iter().map(|(_, path)| path).collect()
 }
@@ -174,7 +173,8 @@ fn hand_over(path: &Path, account: Account) -> std::io::Result<()> {
 }
 
 fn install_command() -> String {
-    let has = |program: &str| ["/usr/bin", "/bin", "/usr/local/bin", "/opt/homebrew/bin"].iter().any(|at| Path::new(at).join(program).exists());
+    let has =
+        |program: &str| ["/usr/bin", "/bin", "/usr/local/bin", "/opt/homebrew/bin"].iter().any(|at| Path::new(at).join(program).exists());
     let sudo = if rustix::process::geteuid().is_root() { "" } else { "sudo " };
     if has("apt-get") {
         format!("{sudo}apt-get install -y postgresql")

@@ -38,14 +38,8 @@ pub(crate) fn start(config: &LocalConfig, place: &Place, seconds: u64) -> Result
     put_log_aside(&place.log())?;
     place.clear_socket()?;
     tracing::debug!(data = %data.display(), postgres = %binaries.folder.display(), "starting PostgreSQL");
-    let pg_ctl = PgCtlBuilder::new()
-        .program_dir(&binaries.folder)
-        .mode(Mode::Start)
-        .pgdata(&data)
-        .log(place.log())
-        .timeout(seconds)
-        .wait()
-        .build();
+    let pg_ctl =
+        PgCtlBuilder::new().program_dir(&binaries.folder).mode(Mode::Start).pgdata(&data).log(place.log()).timeout(seconds).wait().build();
     run(place, pg_ctl, "starting PostgreSQL (pg_ctl)").map(drop).map_err(|error| with_log(error, &place.log()))
 }
 
@@ -114,7 +108,8 @@ fn create_database(place: &Place, binaries: &Binaries, data: &Path) -> Result<()
     let output = child.wait_with_output().map_err(|error| Error::failed(what, error.to_string()))?;
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     // A failed statement does not show in the exit code.
-    if !output.status.success() || !matches!(said, Some(Ok(()))) || ["ERROR:", "FATAL:", "PANIC:"].iter().any(|sign| errors.contains(sign)) {
+    if !output.status.success() || !matches!(said, Some(Ok(()))) || ["ERROR:", "FATAL:", "PANIC:"].iter().any(|sign| errors.contains(sign))
+    {
         return Err(Error::failed(what, errors));
     }
     Ok(())

@@ -110,6 +110,12 @@ impl Local {
         leave(&self.users, &self.place)
     }
 
+    /// Goes as a killed process does: the lock is free, the server is left alone.
+    #[cfg(test)]
+    pub(crate) fn abandon(mut self) {
+        self.held = false;
+    }
+
     /// Restarts the server as a crash would: no session is ended in order, and it recovers. For tests of faults.
     pub fn crash_and_restart(&mut self, config: &LocalConfig) -> Result<()> {
         let until = Instant::now() + config.timeout;

@@ -58,11 +58,7 @@ impl Lock {
     /// Writes who was here, for people and for [`crate::testing`]'s watchdog.
     pub fn note(&mut self) -> Result<()> {
         let text = format!("process {}\n", std::process::id());
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.rewind())
-            .and_then(|()| self.file.write_all(text.as_bytes()))
-            .at("writing", &self.path)
+        self.file.set_len(0).and_then(|()| self.file.rewind()).and_then(|()| self.file.write_all(text.as_bytes())).at("writing", &self.path)
     }
 
     fn taken(&self, tried: Result<(), TryLockError>) -> Result<bool> {

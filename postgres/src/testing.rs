@@ -42,7 +42,7 @@ fn shared(url: &OnceLock<Mutex<Option<String>>>, name: &str, durability: Durabil
     }
     let home = target_folder().join(name);
     let local = Local::join_blocking(&config(&home, durability))?;
-    linger(&home, &local)?;
+    watch(&home, &local, LINGER_SECONDS)?;
     let joined = local.url(crate::DATABASE);
     // Held until this process ends: the system then lets go of the lock, and the watchdog does the rest.
     std::mem::forget(local);
@@ -75,7 +75,7 @@ fn target_folder() -> PathBuf {
 }
 
 /// Starts the watchdog unless one is there.
-fn linger(home: &Path, local: &Local) -> Result<()> {
+fn watch(home: &Path, local: &Local, linger_seconds: u32) -> Result<()> {
     let watchdog = Lock::open(&home.join("watchdog.lock"))?;
     if !watchdog.try_exclusive()? {
         return Ok(());
@@ -86,7 +86,7 @@ fn linger(home: &Path, local: &Local) -> Result<()> {
         .args(["flock", "--nonblock", "watchdog.lock", "sh", "-c", WATCHDOG, "krowoc-watchdog"])
         .arg(local.pid().to_string())
         .arg(local.data())
-        .arg(LINGER_SECONDS.to_string())
+        .arg(linger_seconds.to_string())
         .current_dir(home)
         // A test runner waits until everybody has closed its pipes.
         .stdin(Stdio::null())
@@ -102,12 +102,12 @@ fn linger(home: &Path, local: &Local) -> Result<()> {
 /// `users.lock` is free and its text is the same for long enough: nobody came meanwhile. Then the server is stopped under the
 /// exclusive lock, as by a last user. It asks for the lock only that seldom, as asking makes a joining process wait an instant.
 const WATCHDOG: &str = r#"
-pid=$1 data=$2 linger=$3 idle=0 seen=
+pid=$1 data=$2 linger=$3 idle=0 seen= pause=$(($3 / 6 + 1))
 serving() { [ "$(head -n 1 "$data/postmaster.pid" 2>/dev/null)" = "$pid" ] && kill -0 "$pid" 2>/dev/null; }
 while serving; do
-    sleep 5
+    sleep $pause
     now=$(cat users.lock; ls -l --time-style=full-iso users.lock)
-    if [ "$now" = "$seen" ] && flock --nonblock users.lock true; then idle=$((idle + 5)); else idle=0; fi
+    if [ "$now" = "$seen" ] && flock --nonblock users.lock true; then idle=$((idle + pause)); else idle=0; fi
     seen=$now
     if [ "$idle" -ge "$linger" ]; then
         exec 9<>users.lock
@@ -121,3 +121,45 @@ while serving; do
     fi
 done
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{postmaster, probe};
+    use std::{os::unix::fs::PermissionsExt, time::Instant};
+
+    #[test]
+    fn all_who_ask_get_the_same_fast_server() {
+        let url = cluster().expect("a server");
+        assert_eq!(cluster().expect("a server"), url);
+        if given().is_none() {
+            let home = target_folder().join("krowoc-test-pg");
+            let settings = std::fs::read_to_string(home.join("postgres/data/krowoc.conf")).expect("written");
+            assert!(settings.contains("fsync = 'off'") && settings.contains("max_connections = '300'"), "{settings}");
+        }
+    }
+
+    #[test]
+    fn a_lingering_server_stops_by_itself_but_not_under_a_user() {
+        let home = tempfile::tempdir().expect("a folder");
+        std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).expect("opened");
+        let config = config(home.path(), Durability::Fast);
+        let first = Local::join_blocking(&config).expect("joined");
+        let second = Local::join_blocking(&config).expect("joined");
+        watch(home.path(), &first, 1).expect("watched");
+        let (data, socket) = (first.data(), crate::place::socket(first.socket_folder()));
+        let watched = Instant::now();
+        while watched.elapsed() < std::time::Duration::from_secs(4) {
+            assert_eq!(probe::ask(&socket), probe::Answer::Ready, "stopped under a user");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        // As when a test process ends: the locks go, nobody stops the server.
+        first.abandon();
+        second.abandon();
+        let until = Instant::now() + std::time::Duration::from_secs(30);
+        while matches!(postmaster::find(&data), Ok(postmaster::Found::Running(_))) {
+            assert!(Instant::now() < until, "still running");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+}

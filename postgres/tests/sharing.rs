@@ -211,8 +211,7 @@ async fn a_process_killed_while_it_starts_the_server_leaves_nothing_broken() -> 
         let home = home();
         let mut child = Holder::spawn(Holder::command(home.path()));
         eventually(wait_for, || home.path().join(wait_for).exists());
-        child.kill()?;
-        child.wait()?;
+        child.kill().and_then(|()| child.wait().map(drop)).expect("killed");
         let local = Local::join(config(home.path())).await.map_err(|error| format!("killed at {wait_for}: {error}"))?;
         assert_eq!(count(&local.url("krowoc")).await?, 1, "killed at {wait_for}");
         assert_eq!(local.leave().await?, Left::Stopped, "killed at {wait_for}");
@@ -372,6 +371,7 @@ async fn a_home_closed_to_the_servers_account_still_serves() -> Test {
         return Ok(());
     }
     let closed = tempfile::tempdir()?;
+    fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700))?;
     let config = config(&closed.path().join("home"));
     let local = Local::join(config.clone()).await?;
     let outside = local.data().parent().expect("a parent").to_owned();
