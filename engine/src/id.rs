@@ -48,7 +48,7 @@ impl WorkspaceId {
 /// An immutable version of a workflow.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct VersionId(pub i64);
+pub struct VersionId(pub i32);
 
 /// A step of a workflow version: its index in [`Dag::steps`](crate::definition::Dag::steps).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -1,21 +1,14 @@
-//! Every rule of run and step state, pure.
+//! Every rule of run and step state, pure: no I/O, no clock, chance passed in. The same functions decide for a step that just ended,
+//! for a lease that expired and for a run that is opened again.
+//!
+//! [`frame`] says which steps may run when one has ended and when a frame is over; [`outcome`] says what the end of an attempt means for
+//! its step; [`run`] is the run's own state machine. PostgreSQL repeats the states as enums and CHECKs.
 
-/// Durations as seconds in JSON.
-pub mod seconds {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use std::time::Duration;
+pub mod frame;
+pub mod outcome;
+pub mod run;
+pub mod seconds;
 
-    /// As a number of seconds.
-    pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(d) => serializer.serialize_f64(d.as_secs_f64()),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    /// From a number of seconds.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        let seconds = Option::<f64>::deserialize(deserializer)?;
-        seconds.map(|s| Duration::try_from_secs_f64(s).map_err(serde::de::Error::custom)).transpose()
-    }
-}
+pub use frame::{Advance, Ended, FrameEnd, FrameState, StepState};
+pub use outcome::{AttemptEnd, Counters, Verdict};
+pub use run::{RunEvent, RunStatus};
