@@ -3,6 +3,7 @@
 
 use anyhow::{Context, bail};
 use krowoc_engine::executor::StepKinds;
+use krowoc_steps::{Secret, StepsConfig};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Everything the environment says.
@@ -16,6 +17,8 @@ pub struct Config {
     pub bind: SocketAddr,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Providers and what steps may reach.
+    pub steps: StepsConfig,
 }
 
 /// Which PostgreSQL.
@@ -74,12 +77,23 @@ impl Config {
             Some(other) => bail!("KROWOC_LOG_FORMAT is `{other}`; expected `text` or `json`"),
         };
         let filter = get("KROWOC_LOG")?.unwrap_or_else(|| "info,sqlx=warn".into());
-        Ok(Self { database, bind, log: LogConfig { filter, format, colour: get("NO_COLOR")?.is_none() } })
+        let allow_private_addresses = match get("KROWOC_HTTP_ALLOW_PRIVATE")?.as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => bail!("KROWOC_HTTP_ALLOW_PRIVATE is `{other}`; expected `true` or `false`"),
+        };
+        let steps = StepsConfig {
+            openai_api_key: get("OPENAI_API_KEY")?.map(Secret::new),
+            openai_base_url: get("OPENAI_BASE_URL")?,
+            allow_private_addresses,
+            ..StepsConfig::default()
+        };
+        Ok(Self { database, bind, log: LogConfig { filter, format, colour: get("NO_COLOR")?.is_none() }, steps })
     }
 
     /// The step kinds that this process knows.
     pub fn step_kinds(&self) -> StepKinds {
-        StepKinds::new()
+        krowoc_steps::kinds(self.steps.clone())
     }
 }
 
@@ -130,8 +144,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_reaches_the_steps_and_no_log() {
+        let config =
+            read(&[("HOME", "/h"), ("OPENAI_API_KEY", "sk-0123456789"), ("OPENAI_BASE_URL", "http://localhost:11434/v1")]).expect("read");
+        assert_eq!(config.steps.openai_api_key.as_ref().map(Secret::expose), Some("sk-0123456789"));
+        assert!(!format!("{config:?}").contains("sk-0123456789"));
+    }
+
+    #[test]
     fn a_wrong_value_names_its_variable_and_shows_no_password() {
         assert!(refused(&[("HOME", "/h"), ("KROWOC_BIND", "8080")]).contains("KROWOC_BIND"));
+        assert!(refused(&[("HOME", "/h"), ("KROWOC_HTTP_ALLOW_PRIVATE", "yes")]).contains("KROWOC_HTTP_ALLOW_PRIVATE"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_LOG_FORMAT", "xml")]).contains("`text` or `json`"));
         assert!(refused(&[]).contains("KROWOC_HOME"));
         let message = refused(&[("DATABASE_URL", "mysql://root:hunter2@h/d")]);

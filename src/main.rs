@@ -29,6 +29,10 @@ Examples:
 Environment:
   DATABASE_URL       a PostgreSQL of your own (default: a private one, started when needed)
   KROWOC_HOME        where the private PostgreSQL lives (default: the user's data folder)
+  OPENAI_API_KEY     the key of the `openai` provider
+  OPENAI_BASE_URL    a server with OpenAI's protocol in its place: Ollama, vLLM, LiteLLM
+  KROWOC_HTTP_ALLOW_PRIVATE
+                     `true`: http steps may reach private addresses (default: false)
   KROWOC_LOG         what is logged: `info`, `krowoc_engine=debug`, … (default: info)
   KROWOC_LOG_FORMAT  `text` or `json` (default: text)
 
