@@ -53,7 +53,7 @@ impl Account {
     pub fn dress(self, mut command: Command) -> Command {
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin").env("LC_ALL", "C");
         for kept in ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
-            if let Some(value) = std::env::var_os(kept) {
+            if let Some(value) = inherited(kept) {
                 command.env(kept, value);
             }
         }
@@ -83,6 +83,12 @@ impl Account {
         shell.args(["-c", r#"cd -- "$1""#, "sh"]).arg(folder);
         self.dress(shell).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
+}
+
+/// What the system's own tools are steered by; no configuration of ours.
+#[expect(clippy::disallowed_methods, reason = "the system's variables, not configuration")]
+pub(crate) fn inherited(variable: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(variable)
 }
 
 fn lookup(name: &str) -> Option<Account> {

@@ -2,7 +2,7 @@
 
 use crate::{
     OLDEST_MAJOR,
-    account::Account,
+    account::{Account, inherited},
     config::LocalConfig,
     error::{Error, Result},
     place::Place,
@@ -74,7 +74,7 @@ fn candidates(downloads: &Path) -> Vec<PathBuf> {
     if let Ok(output) = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output() {
         found.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
-    if let Some(path) = std::env::var_os("PATH") {
+    if let Some(path) = inherited("PATH") {
         found.extend(std::env::split_paths(&path).filter(|folder| folder.join("pg_ctl").is_file()));
     }
     for parent in [

@@ -136,7 +136,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("a.yaml");
         fs::write(&file, "krowoc: v1\nsteps:\n  a: {needs: [clasify]}\n").expect("written");
-        let span = Span { line: 3, column: 15, offset: 33, length: 7 };
+        let span = Span { line: 3, column: 15, offset: 32, length: 7 };
         let problem = Problem {
             file: Some(file.display().to_string()),
             span: Some(span),
