@@ -8,9 +8,9 @@ use minijinja::{
 };
 use std::sync::Arc;
 
-/// Fuel for one render. One unit pays for one instruction or 64 bytes (so at most 64 MB are made), a hundred times more than the
-/// largest honest template of the shipped workflows takes, and spent within a fraction of a second.
-pub(in crate::definition) const FUEL: u64 = 1_000_000;
+/// Fuel for one render. One unit pays for one instruction, two items or 64 bytes: enough to handle texts of ten megabytes and lists
+/// of a hundred thousand items, and spent within a second even by a build without optimisation (a tenth of that with it).
+pub(in crate::definition) const FUEL: u64 = 500_000;
 
 /// The most that one render may produce, in bytes of JSON: far above any model's context, far below what hurts a worker.
 pub(in crate::definition) const MAX_OUTPUT: usize = 16 << 20;
@@ -28,8 +28,9 @@ pub(in crate::definition) const MAX_SOURCE: usize = 16 << 10;
 /// recurse over them, and a worker thread's stack has 2 MB.
 pub(in crate::definition) const MAX_NESTING: usize = 160;
 
-/// A value in the weighing: fuel for 64 nodes, each as dear as 16 bytes.
-const NODES_PER_FUEL: u64 = 4;
+/// A node is as dear as an item that one of minijinja's own filters visits.
+const NODES_PER_FUEL: u64 = 2;
+/// As minijinja charges for bytes.
 const BYTES_PER_FUEL: u64 = 64;
 
 /// Takes the value's expanded size from the fuel; an error if it does not suffice or the value is nested too deeply.
@@ -78,6 +79,8 @@ impl Scale {
                     return items.iter().try_for_each(|item| self.add(item, depth + 1));
                 }
                 for item in object.try_iter().into_iter().flatten() {
+                    // Made while iterating (`[x] * n`), which takes several times as long as reading what is there.
+                    self.nodes += 2;
                     self.add(&item, depth + 1)?;
                 }
             }
