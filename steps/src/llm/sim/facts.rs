@@ -102,7 +102,7 @@ impl<'t> Facts<'t> {
             self.dates.push(date.to_string());
         } else if let Some(number) = number(word) {
             let previous = at.checked_sub(1).and_then(|before| words.get(before)).copied().unwrap_or_default();
-            if is_money(word) || is_money(previous) || is_money(next) {
+            if !word.contains('%') && (is_money(word) || is_money(previous) || is_money(next)) {
                 self.amounts.push(number);
             }
             self.numbers.push(number);
