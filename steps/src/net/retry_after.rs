@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn every_known_form_is_understood() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        let cases: &[(&[(&str, &str)], Option<f64>)] = &[
+        type Headers = [(&'static str, &'static str)];
+        let cases: &[(&Headers, Option<f64>)] = &[
             (&[], None),
             (&[("retry-after", "2")], Some(2.0)),
             (&[("retry-after", "0.5")], Some(0.5)),
