@@ -6,6 +6,7 @@
 
 pub mod commands;
 pub mod definition;
+mod engine;
 pub mod error;
 pub mod executor;
 pub mod id;
@@ -13,9 +14,12 @@ pub mod lifecycle;
 pub mod listener;
 pub mod payload;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod version;
 pub mod worker;
 
+pub use engine::Engine;
 pub use error::{Error, ErrorClass, Result};
 pub use id::{RunId, Scope, ScopePath, VersionId, WorkspaceId};
 pub use payload::Payload;
