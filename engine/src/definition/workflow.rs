@@ -33,6 +33,10 @@ pub struct Compiled {
 
 /// Validates and compiles; every problem at once, located, in the order of the file.
 pub fn compile(source: &Source, kinds: &StepKinds, prompts: &dyn PromptSource) -> Result<Compiled, Vec<Problem>> {
+    if let Some(kind) = kinds.iter().find(|k| structure::COMMON.contains(&k.name()) || structure::OWN_KINDS.contains(&k.name())) {
+        let message = format!("a step kind can't be called `{}`: the language has that word already", kind.name());
+        return Err(vec![Problem::new("reserved_name", "", message)]);
+    }
     let mut definition = source.json().clone();
     defaults::merge_kinds(&mut definition);
     let mut findings = schema_findings(&definition, kinds);
@@ -86,8 +90,13 @@ fn leave_out_wrong_defaults(definition: &mut Value, findings: &[Finding]) {
 
 /// Lets each kind look at its configurations, but those that are not even of the right shape.
 fn check_kinds(
-    definition: &Value, tasks: &[Task], kinds: &StepKinds, said: &BTreeSet<String>, prompts: &dyn PromptSource,
-    pinned: &mut BTreeMap<String, PromptVersion>, findings: &mut Vec<Finding>,
+    definition: &Value,
+    tasks: &[Task],
+    kinds: &StepKinds,
+    said: &BTreeSet<String>,
+    prompts: &dyn PromptSource,
+    pinned: &mut BTreeMap<String, PromptVersion>,
+    findings: &mut Vec<Finding>,
 ) {
     for task in tasks.iter().filter(|task| !is_said(said, &task.pointer)) {
         if let (Some(kind), Some(config)) = (kinds.get(&task.kind), definition.pointer(&task.pointer)) {
@@ -125,7 +134,9 @@ fn located(findings: Vec<Finding>, source: &Source) -> Vec<Problem> {
             if about_key { source.locate_key(problem) } else { source.locate(problem) }
         })
         .collect();
-    problems.sort_by(|a, b| (a.span.map(|s| s.offset), &a.pointer, a.code, &a.message).cmp(&(b.span.map(|s| s.offset), &b.pointer, b.code, &b.message)));
+    problems.sort_by(|a, b| {
+        (a.span.map(|s| s.offset), &a.pointer, a.code, &a.message).cmp(&(b.span.map(|s| s.offset), &b.pointer, b.code, &b.message))
+    });
     problems.dedup();
     problems
 }

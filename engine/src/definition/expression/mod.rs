@@ -41,7 +41,10 @@ enum Node {
     /// A string that is only an expression.
     Expression(Compiled),
     /// A string with expressions in it.
-    Text { pointer: String, parts: Vec<Part> },
+    Text {
+        pointer: String,
+        parts: Vec<Part>,
+    },
     List(Vec<Node>),
     Object(Vec<(String, Node)>),
 }
