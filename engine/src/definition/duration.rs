@@ -28,7 +28,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         let unit_end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
         if number.is_empty() {
-            return Err(wrong(&format!("a number is missing before `{}`; write `30s`, `5m`, `1h30m`", if unit.is_empty() { tail } else { unit })));
+            return Err(wrong(&format!(
+                "a number is missing before `{}`; write `30s`, `5m`, `1h30m`",
+                if unit.is_empty() { tail } else { unit }
+            )));
         }
         if !UNITS.iter().any(|(name, _)| *name == unit) {
             return Err(wrong(&format!("`{unit}` is no unit; there are ms, s, m, h, d")));

@@ -63,7 +63,9 @@ fn join(state: &State, list: &Value, joiner: Option<&str>, kwargs: Kwargs) -> Re
     let items = list.try_iter().map_err(|_| invalid(format!("`join` needs a list, this is {}", super::value::type_name(list))))?;
     for (number, item) in items.enumerate() {
         state.consume_fuel(1)?;
-        if number > 0 && let Some(joiner) = joiner {
+        if number > 0
+            && let Some(joiner) = joiner
+        {
             room.take(joiner.len()).map_err(invalid)?;
             text.push_str(joiner);
         }
@@ -120,7 +122,8 @@ fn cut(window: &str, after: &str) -> usize {
     let floor = window.len() / 4;
     let late = |at: Option<usize>| at.filter(|at| *at > floor);
     let ends_sentence = |(at, c): &(usize, char)| {
-        c.is_whitespace() && window[..*at].trim_end_matches(['"', '\'', ')', '”', '’', '»']).ends_with(['.', '!', '?', '…', '。', '！', '？'])
+        c.is_whitespace()
+            && window[..*at].trim_end_matches(['"', '\'', ')', '”', '’', '»']).ends_with(['.', '!', '?', '…', '。', '！', '？'])
     };
     let sentence = || window.char_indices().rfind(ends_sentence).map(|(at, _)| at);
     let word = || if after.starts_with(char::is_whitespace) { Some(window.len()) } else { window.rfind(char::is_whitespace) };

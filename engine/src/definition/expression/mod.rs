@@ -17,6 +17,7 @@ pub(super) mod value;
 mod tests;
 
 pub use bindings::Bindings;
+pub(super) use compiled::check_nesting;
 
 use super::Problem;
 use crate::payload::Payload;
@@ -41,7 +42,10 @@ enum Node {
     /// A string that is only an expression.
     Expression(Compiled),
     /// A string with expressions in it.
-    Text { pointer: String, parts: Vec<Part> },
+    Text {
+        pointer: String,
+        parts: Vec<Part>,
+    },
     List(Vec<Node>),
     Object(Vec<(String, Node)>),
 }

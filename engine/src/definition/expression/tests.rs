@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 fn bindings() -> Bindings {
     let mut b = Bindings::default();
     let payload = |v: Value| Payload::from(&v);
-    b.input(payload(json!({"doc_url": "https://x", "n": 3, "text": "one two. three", "none": null, "list": [3, 1, 2], "keys": {"b": 1, "a": 2}})));
+    b.input(payload(
+        json!({"doc_url": "https://x", "n": 3, "text": "one two. three", "none": null, "list": [3, 1, 2], "keys": {"b": 1, "a": 2}}),
+    ));
     b.step("split", Some(payload(json!({"sections": [{"id": "s1", "text": "A"}, {"id": "s2", "text": "B"}], "a b": {"c": true}}))));
     b.step("classify", Some(payload(json!({"kind": "contract", "risk": 0.9}))));
     b.step("skipped", None);
@@ -237,7 +239,8 @@ fn broken_expressions_are_problems_at_their_string() {
 
 #[test]
 fn every_problem_of_a_value_is_reported_at_its_place() {
-    let value = json!({"a/b": ["ok", "${{ }}"], "c~": {"d": "${{ x | nope }} ${{ y"}, "e": "${{ f | one | two }} ${{ g( }}", "${{ k }}": 1});
+    let value =
+        json!({"a/b": ["ok", "${{ }}"], "c~": {"d": "${{ x | nope }} ${{ y"}, "e": "${{ f | one | two }} ${{ g( }}", "${{ k }}": 1});
     let problems = Template::compile(&value, "/steps/s").expect_err("problems");
     let pointers: Vec<&str> = problems.iter().map(|p| p.pointer.as_str()).collect();
     assert_eq!(pointers, ["/steps/s/a~1b/1", "/steps/s/c~0/d", "/steps/s/e", "/steps/s/e", "/steps/s/${{ k }}"]);

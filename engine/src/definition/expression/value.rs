@@ -1,10 +1,7 @@
 //! From minijinja's values to JSON and to text, faithfully and within [`MAX_OUTPUT`].
 
 use super::limits::{MAX_DEPTH, MAX_OUTPUT};
-use minijinja::{
-    Value,
-    value::ValueKind,
-};
+use minijinja::{Value, value::ValueKind};
 use serde_json::{Map, Number, Value as Json};
 
 /// What a render may still produce.
