@@ -350,7 +350,9 @@ fn constants_are_not_rendered() {
     assert_eq!(template.render(&Bindings::default()), Ok(value));
     assert!(compile(json!("$${{ a }}")).is_constant());
     assert!(!compile(json!(["${{ 1 }}"])).is_constant());
-    assert!(matches!(&compile(json!({"a": [1], "b": "${{ 1 }}"})).root, Node::Object(fields) if matches!(fields[0].1, Node::Constant(_))));
+    assert!(
+        matches!(&compile(json!({"a": [1], "b": "${{ 1 }}"})).0.root, Node::Object(fields) if matches!(fields[0].1, Node::Constant(_)))
+    );
 }
 
 #[test]
@@ -433,7 +435,7 @@ fn hostile_expressions_end_in_an_error_within_a_second() {
         "${{ ('[' * 126 ~ ']' * 126) | from_json | list | batch(1) | batch(1) | batch(1) | json }}".into(),
         nested("(", ")", 5_000),
         nested("[", "]", 5_000),
-        nested("[", "]", 70),
+        nested("[", "]", 100),
         nested("not ", "", 3_000),
         nested("-", "", 10_000),
         chain("1", " + 1", 3_000),
