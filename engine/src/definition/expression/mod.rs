@@ -88,6 +88,11 @@ impl Template {
 
     /// Renders the value. A string that is only an expression keeps the expression's type.
     pub fn render(&self, bindings: &Bindings) -> Result<Value, ExpressionError> {
+        if let Node::Expression(expression) = &self.0.root
+            && let Some(value) = expression.whole(bindings)?
+        {
+            return Ok(value);
+        }
         self.0.root.render(bindings, &mut Room::new())
     }
 
