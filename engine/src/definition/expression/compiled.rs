@@ -5,8 +5,9 @@ use super::{
     bindings::Found,
     language::LANGUAGE,
     limits::{MAX_NESTING, MAX_SOURCE},
-    rewrite::{Level, Rewriter, bare},
+    rewrite::{Level, Rewriter},
     shorten,
+    syntax::bare,
     value::{Room, append_text, to_json, why},
 };
 use crate::{
@@ -168,6 +169,8 @@ pub(in crate::definition) fn check_nesting(source: &str, in_expression: bool) ->
             Token::Dot | Token::Pipe | Token::Ident("is") => inner.links += 1,
             Token::Ident("and" | "or" | "not" | "if" | "else" | "in") => inner.operator(),
             Token::Ident(_) | Token::Str(_) | Token::String(_) | Token::Int(_) | Token::Int128(_) | Token::Float(_) | Token::Assign => {}
+            // A sign before a sign is rewritten with a bracket between.
+            Token::Minus => (0..3).for_each(|_| inner.operator()),
             _ => inner.operator(),
         }
         if branches > MAX_NESTING || open.iter().map(Bracket::depth).sum::<usize>() > MAX_NESTING {
@@ -194,8 +197,8 @@ impl Bracket {
         self.links = 0;
     }
 
-    /// How deep the tree of it may be; the bracket itself is one.
+    /// How deep the tree of it may be. The parser goes through all levels of its grammar for a bracket.
     fn depth(&self) -> usize {
-        1 + self.operators + self.most.max(self.links)
+        6 + self.operators + self.most.max(self.links)
     }
 }

@@ -23,9 +23,9 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("slug", slug);
 }
 
-/// 64 bytes for each unit, as minijinja counts.
+/// One for the call, and one for each 64 bytes, as minijinja counts.
 fn pay(state: &State, bytes: usize) -> Result<(), Error> {
-    state.consume_fuel(bytes as u64 / 64)
+    state.consume_fuel(1 + bytes as u64 / 64)
 }
 
 /// Compact JSON, not made safe for HTML.

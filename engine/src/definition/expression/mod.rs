@@ -11,10 +11,11 @@ mod lookup;
 mod path;
 pub(super) mod rewrite;
 mod scan;
+pub(super) mod syntax;
 pub(super) mod value;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use bindings::Bindings;
 pub(super) use compiled::check_nesting;
