@@ -34,9 +34,9 @@ pub(super) struct Read {
 /// Reads a file; `default_name` is its path in the folder without extension. Every problem at once.
 pub(super) fn read(file: &str, default_name: &str, text: &str) -> Result<Read, Vec<Problem>> {
     let place = Place { file, text };
-    let (yaml, body) = split(&place).map_err(|problem| vec![problem])?;
+    let (yaml, body) = split(&place)?;
     let front = match yaml {
-        Some((start, yaml)) => front_matter(&place, start, yaml).map_err(|problem| vec![problem])?,
+        Some((start, yaml)) => front_matter(&place, start, yaml)?,
         None => FrontMatter::default(),
     };
     // Positions of the front matter count from its own first line, the second of the file.
@@ -69,7 +69,7 @@ pub(super) fn read(file: &str, default_name: &str, text: &str) -> Result<Read, V
 type FrontAndBody<'a> = (Option<(usize, &'a str)>, (usize, &'a str));
 
 /// The front matter, if there is one, and the body, each with its offset.
-fn split<'a>(place: &Place<'a>) -> Result<FrontAndBody<'a>, Problem> {
+fn split<'a>(place: &Place<'a>) -> Result<FrontAndBody<'a>, Vec<Problem>> {
     let text = place.text;
     let mark = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut lines = text[mark..].split_inclusive('\n').scan(mark, |at, line| {
@@ -83,14 +83,14 @@ fn split<'a>(place: &Place<'a>) -> Result<FrontAndBody<'a>, Problem> {
     };
     match lines.find(|(_, line)| line.trim_end() == "---") {
         Some((end, line)) => Ok((Some((start, &text[start..end])), (end + line.len(), &text[end + line.len()..]))),
-        None => Err(place.problem("prompt_syntax", "the front matter is not closed by a line `---`".into(), mark, 3)),
+        None => Err(vec![place.problem("prompt_syntax", "the front matter is not closed by a line `---`".into(), mark, 3)]),
     }
 }
 
-fn front_matter(place: &Place<'_>, start: usize, yaml: &str) -> Result<FrontMatter, Problem> {
+fn front_matter(place: &Place<'_>, start: usize, yaml: &str) -> Result<FrontMatter, Vec<Problem>> {
     if yaml.len() > MAX_FRONT_MATTER {
         let message = format!("the front matter is longer than {} KiB", MAX_FRONT_MATTER >> 10);
-        return Err(place.problem("prompt_syntax", message, start, 0));
+        return Err(vec![place.problem("prompt_syntax", message, start, 0)]);
     }
     if yaml.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(FrontMatter::default());
@@ -101,7 +101,7 @@ fn front_matter(place: &Place<'_>, start: usize, yaml: &str) -> Result<FrontMatt
         let offset = error.location().map_or(start, |location| place.offset(location.line() + 1, location.column()));
         let mut render = RenderOptions::default();
         render.snippets = SnippetMode::Off;
-        place.problem("prompt_syntax", message(&error.render_with_options(render)), offset, 0)
+        vec![place.problem("prompt_syntax", message(&error.render_with_options(render)), offset, 0)]
     })
 }
 

@@ -110,5 +110,6 @@ fn at(pointer: &str) -> String {
 /// Where references to prompts are resolved.
 pub trait PromptSource {
     /// `name`, `name@7` or `name@label` → the version. A problem has an empty pointer; the caller puts its own.
+    #[allow(clippy::result_large_err, reason = "asked a few times for each file, never in the hot path")]
     fn resolve(&self, reference: &str) -> Result<PromptVersion, Problem>;
 }

@@ -4,7 +4,8 @@
 use crate::definition::expression::{
     check_nesting,
     language::{EMIT, LANGUAGE},
-    rewrite::{Fault, Level, Lookup, Rewriter, bare, quoted},
+    rewrite::{Fault, Level, Lookup, Rewriter},
+    syntax::{bare, quoted},
     value::why,
 };
 use minijinja::{
