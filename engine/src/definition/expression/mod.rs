@@ -84,7 +84,7 @@ impl Template {
 
     /// Only one expression, and that only a path: rendering walks JSON and evaluates nothing.
     pub fn is_bare_reference(&self) -> bool {
-        matches!(&self.root, Node::Expression(expression) if expression.is_bare())
+        matches!(&self.0.root, Node::Expression(expression) if expression.is_bare())
     }
 
     /// Everything the expressions look up, in the order of the file; what is looked up twice is there twice.
