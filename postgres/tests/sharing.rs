@@ -172,6 +172,10 @@ fn processes_that_start_together_share_one_server() {
 async fn who_joins_while_the_last_one_leaves_gets_a_server() -> Test {
     let home = home();
     let path = home.path().to_owned();
+    // Makes the table: two that make it at once would be in each other's way.
+    let first = Local::join(config(&path)).await?;
+    count(&first.url("krowoc")).await?;
+    first.leave().await?;
     let visitor = |path: PathBuf| async move {
         for _ in 0..6 {
             let local = Local::join(config(&path)).await.expect("joined");
@@ -184,7 +188,7 @@ async fn who_joins_while_the_last_one_leaves_gets_a_server() -> Test {
         visitor.await?;
     }
     let last = Local::join(config(home.path())).await?;
-    assert_eq!(count(&last.url("krowoc")).await?, 19);
+    assert_eq!(count(&last.url("krowoc")).await?, 20);
     assert_eq!(last.leave().await?, Left::Stopped);
     Ok(())
 }
@@ -255,6 +259,23 @@ async fn a_crashed_server_recovers_under_its_users() -> Test {
     assert_ne!(local.pid(), before);
     assert_eq!(count(&local.url("krowoc")).await?, 2);
     local.leave().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_under_its_sessions_is_started_anew() -> Test {
+    let home = home();
+    let local = Local::join(config(home.path())).await?;
+    count(&local.url("krowoc")).await?;
+    let mut session = PgConnection::connect(&local.url("krowoc")).await?;
+    let pid = local.pid().to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status()?.success());
+    let again = Local::join(config(home.path())).await?;
+    assert_ne!(again.pid(), local.pid());
+    assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_err());
+    assert_eq!(count(&again.url("krowoc")).await?, 2);
+    assert_eq!(local.leave().await?, Left::Running);
+    assert_eq!(again.leave().await?, Left::Stopped);
     Ok(())
 }
 

@@ -169,7 +169,12 @@ impl Reader {
     }
 
     fn map(
-        &mut self, map: MapStep, at: &str, draft: &Draft, frame: usize, body: usize,
+        &mut self,
+        map: MapStep,
+        at: &str,
+        draft: &Draft,
+        frame: usize,
+        body: usize,
     ) -> (String, Option<Map<String, Value>>, Option<MapPlan>) {
         let below = |key: &str| format!("{at}/{key}");
         let item = self.take(map.item, &below("as")).unwrap_or_else(|| "item".into());

@@ -6,8 +6,29 @@ use serde_json::Value;
 
 /// Words of the language that later versions bring.
 const LATER: [&str; 23] = [
-    "triggers", "concurrency", "budget", "on_failure", "tests", "switch", "repeat", "workflow", "signal", "approval", "agent", "embed",
-    "command", "worker", "with", "cache", "fallback", "repair", "stream", "memory", "secrets", "case", "until",
+    "triggers",
+    "concurrency",
+    "budget",
+    "on_failure",
+    "tests",
+    "switch",
+    "repeat",
+    "workflow",
+    "signal",
+    "approval",
+    "agent",
+    "embed",
+    "command",
+    "worker",
+    "with",
+    "cache",
+    "fallback",
+    "repair",
+    "stream",
+    "memory",
+    "secrets",
+    "case",
+    "until",
 ];
 
 /// A problem, and whether it is about the name at its place.
@@ -136,7 +157,9 @@ impl Explainer<'_> {
 pub(super) fn constant_when(at: &str, value: &Value) -> Problem {
     let problem = Problem::new("constant_when", at, "`when` is always the same");
     match value.as_str() {
-        Some(text) if !text.trim().is_empty() && !text.contains("${{") => problem.help(format!("an expression is written `${{{{ {text} }}}}`")),
+        Some(text) if !text.trim().is_empty() && !text.contains("${{") => {
+            problem.help(format!("an expression is written `${{{{ {text} }}}}`"))
+        }
         _ => problem.help("write an expression that looks at `input` or at a step's output, or leave `when` out"),
     }
 }

@@ -62,7 +62,9 @@ pub(super) fn checked_schema(kinds: &StepKinds) -> Value {
 /// The keys that `defaults` may give for a kind: all of its keys, none of them required. Nothing for kinds without keys.
 fn partial(config: &Value) -> Option<Value> {
     let properties = config.get("properties")?;
-    Some(json!({"type": "object", "properties": properties, "additionalProperties": config.get("additionalProperties").unwrap_or(&json!(true))}))
+    Some(
+        json!({"type": "object", "properties": properties, "additionalProperties": config.get("additionalProperties").unwrap_or(&json!(true))}),
+    )
 }
 
 /// References into a kind's schema, after it has moved below the language's `$defs`.
@@ -118,7 +120,19 @@ fn wrap(schema: &mut Value) {
 /// What must be added so that expressions are accepted; nothing if the schema takes any text as it is.
 fn missing_expression(schema: &Map<String, Value>) -> Option<&'static str> {
     const NARROWS: [&str; 14] = [
-        "enum", "const", "pattern", "minLength", "maxLength", "anyOf", "oneOf", "allOf", "not", "if", "$ref", "$dynamicRef", "format",
+        "enum",
+        "const",
+        "pattern",
+        "minLength",
+        "maxLength",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "not",
+        "if",
+        "$ref",
+        "$dynamicRef",
+        "format",
         "type",
     ];
     if !NARROWS.iter().any(|key| schema.contains_key(*key)) {

@@ -276,7 +276,8 @@ impl<'a> Pass<'a> {
             }
             return;
         }
-        let items = self.draft.owners(site.items).filter(|f| self.draft.frames[*f].owner.is_some()).map(|f| self.draft.frames[f].item.as_str());
+        let items =
+            self.draft.owners(site.items).filter(|f| self.draft.frames[*f].owner.is_some()).map(|f| self.draft.frames[f].item.as_str());
         let names: Vec<&str> = ["input", "steps", "run"].into_iter().chain(items).collect();
         let problem = Problem::new("unknown_name", &reference.pointer, format!("unknown name `{name}`"));
         let help = if self.draft.steps.iter().any(|s| s.id == name) {
@@ -318,7 +319,8 @@ impl<'a> Pass<'a> {
     /// Checks a lookup against a schema, where there is one.
     fn path(&mut self, reference: &Reference, of: SchemaOf, path: &[Segment], name: &str) {
         let Some(Lookup::Missing { nearest, known }) = self.schema(of).map(|s| s.type_at(path)) else { return };
-        let problem = Problem::new("unknown_field", &reference.pointer, format!("`{}` is not in the schema of `{name}`", written(reference)));
+        let problem =
+            Problem::new("unknown_field", &reference.pointer, format!("`{}` is not in the schema of `{name}`", written(reference)));
         let help = match nearest {
             Some(near) => Some(format!("did you mean `{near}`?")),
             None if known.is_empty() => None,

@@ -19,8 +19,25 @@ pub(super) const OWN_KINDS: [&str; 2] = ["map", "wait"];
 pub(super) const ROOTS: [&str; 8] = ["input", "steps", "run", "loop", "secrets", "failure", "body", "headers"];
 /// Words that expressions read otherwise.
 const WORDS: [&str; 19] = [
-    "and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "null", "self", "super", "range", "dict", "namespace", "debug",
-    "recursive", "caller",
+    "and",
+    "or",
+    "not",
+    "in",
+    "is",
+    "if",
+    "else",
+    "true",
+    "false",
+    "none",
+    "null",
+    "self",
+    "super",
+    "range",
+    "dict",
+    "namespace",
+    "debug",
+    "recursive",
+    "caller",
 ];
 
 /// A step of a kind that is not the engine's own.
@@ -158,7 +175,9 @@ impl Pass<'_> {
             _ => &[],
         };
         for (key, help) in refused.iter().filter(|(key, _)| step.contains_key(*key)) {
-            self.about_key(Problem::new("not_applicable", pointer::join(at, key), format!("`{key}` does not apply to `{kind}`")).help(*help));
+            self.about_key(
+                Problem::new("not_applicable", pointer::join(at, key), format!("`{key}` does not apply to `{kind}`")).help(*help),
+            );
         }
     }
 

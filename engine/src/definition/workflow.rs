@@ -86,8 +86,13 @@ fn leave_out_wrong_defaults(definition: &mut Value, findings: &[Finding]) {
 
 /// Lets each kind look at its configurations, but those that are not even of the right shape.
 fn check_kinds(
-    definition: &Value, tasks: &[Task], kinds: &StepKinds, said: &BTreeSet<String>, prompts: &dyn PromptSource,
-    pinned: &mut BTreeMap<String, PromptVersion>, findings: &mut Vec<Finding>,
+    definition: &Value,
+    tasks: &[Task],
+    kinds: &StepKinds,
+    said: &BTreeSet<String>,
+    prompts: &dyn PromptSource,
+    pinned: &mut BTreeMap<String, PromptVersion>,
+    findings: &mut Vec<Finding>,
 ) {
     for task in tasks.iter().filter(|task| !is_said(said, &task.pointer)) {
         if let (Some(kind), Some(config)) = (kinds.get(&task.kind), definition.pointer(&task.pointer)) {
@@ -125,7 +130,9 @@ fn located(findings: Vec<Finding>, source: &Source) -> Vec<Problem> {
             if about_key { source.locate_key(problem) } else { source.locate(problem) }
         })
         .collect();
-    problems.sort_by(|a, b| (a.span.map(|s| s.offset), &a.pointer, a.code, &a.message).cmp(&(b.span.map(|s| s.offset), &b.pointer, b.code, &b.message)));
+    problems.sort_by(|a, b| {
+        (a.span.map(|s| s.offset), &a.pointer, a.code, &a.message).cmp(&(b.span.map(|s| s.offset), &b.pointer, b.code, &b.message))
+    });
     problems.dedup();
     problems
 }

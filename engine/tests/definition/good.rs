@@ -104,11 +104,8 @@ fn frames_and_edges_follow_from_references_and_needs() {
     assert_eq!(shape, expected);
     let frames: Vec<_> = dag.frames.iter().map(|f| (f.owner, f.members.clone(), f.roots.clone())).collect();
     let ixs = |all: &[u16]| all.iter().map(|ix| StepIx(*ix)).collect::<Vec<_>>();
-    let expected = [
-        (None, ixs(&[0, 1, 2, 3, 4]), ixs(&[0])),
-        (Some(StepIx(2)), ixs(&[5, 6]), ixs(&[5])),
-        (Some(StepIx(6)), ixs(&[7]), ixs(&[7])),
-    ];
+    let expected =
+        [(None, ixs(&[0, 1, 2, 3, 4]), ixs(&[0])), (Some(StepIx(2)), ixs(&[5, 6]), ixs(&[5])), (Some(StepIx(6)), ixs(&[7]), ixs(&[7]))];
     assert_eq!(frames, expected);
     assert_eq!(dag.timeout, Some(Duration::from_secs(3 * 86_400)));
     assert!(dag.input.is_some() && dag.output.is_some());
@@ -218,7 +215,10 @@ fn a_stored_definition_that_is_broken_is_refused() {
 
 #[test]
 fn the_hash_is_of_the_meaning_not_of_the_form() {
-    let base = compiled("krowoc: v1\nname: t\nsteps:\n  b: {transform: {x: 1, y: 2}}\n  a: {transform: \"${{ steps.b.output }}\"}\n  c: {transform: 3}").expect("right");
+    let base = compiled(
+        "krowoc: v1\nname: t\nsteps:\n  b: {transform: {x: 1, y: 2}}\n  a: {transform: \"${{ steps.b.output }}\"}\n  c: {transform: 3}",
+    )
+    .expect("right");
     let turned = "{\"steps\": {\"c\": {\"transform\": 3}, \"a\": {\"transform\": \"${{ steps.b.output }}\"}, \"b\": {\"transform\": {\"y\": 2, \"x\": 1}}}, \"name\": \"t\", \"krowoc\": \"v1\"}";
     let turned = compiled(turned).expect("right");
     assert_eq!(base.hash, turned.hash);
@@ -226,7 +226,10 @@ fn the_hash_is_of_the_meaning_not_of_the_form() {
     assert_eq!(numbers(&base), numbers(&turned), "the same version numbers its steps alike");
     let spelled_out = compiled("krowoc: v1\nname: t\nsteps:\n  b: {transform: {x: 1, y: 2}, queue: default}\n  a: {transform: \"${{ steps.b.output }}\"}\n  c: {transform: 3}").expect("right");
     assert_eq!(base.hash, spelled_out.hash);
-    let other = compiled("krowoc: v1\nname: t\nsteps:\n  b: {transform: {x: 1, y: 3}}\n  a: {transform: \"${{ steps.b.output }}\"}\n  c: {transform: 3}").expect("right");
+    let other = compiled(
+        "krowoc: v1\nname: t\nsteps:\n  b: {transform: {x: 1, y: 3}}\n  a: {transform: \"${{ steps.b.output }}\"}\n  c: {transform: 3}",
+    )
+    .expect("right");
     assert_ne!(base.hash, other.hash);
 }
 
@@ -276,7 +279,9 @@ fn a_deep_reference_makes_the_outermost_map_wait() {
 #[test]
 fn maps_nest_as_deep_as_the_limit_and_no_deeper() {
     let nested = |depth: usize| {
-        let inner = (0..depth).rev().fold("{transform: 1}".to_owned(), |body, level| format!("{{map: {{over: [1], as: i{level}, steps: {{s{level}: {body}}}}}}}"));
+        let inner = (0..depth)
+            .rev()
+            .fold("{transform: 1}".to_owned(), |body, level| format!("{{map: {{over: [1], as: i{level}, steps: {{s{level}: {body}}}}}}}"));
         compiled(&format!("krowoc: v1\nname: t\nsteps: {{a: {inner}}}"))
     };
     assert_eq!(nested(Dag::MAX_DEPTH).expect("right").dag.frames.len(), Dag::MAX_DEPTH + 1);
@@ -287,7 +292,8 @@ fn maps_nest_as_deep_as_the_limit_and_no_deeper() {
 /// Steps that read from earlier ones only, written in any order.
 fn workflows() -> impl Strategy<Value = (Vec<Vec<usize>>, Vec<usize>)> {
     prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..4), 1..24).prop_flat_map(|steps| {
-        let deps: Vec<Vec<usize>> = steps.iter().enumerate().map(|(at, deps)| if at == 0 { vec![] } else { deps.iter().map(|d| d.index(at)).collect() }).collect();
+        let deps: Vec<Vec<usize>> =
+            steps.iter().enumerate().map(|(at, deps)| if at == 0 { vec![] } else { deps.iter().map(|d| d.index(at)).collect() }).collect();
         let order: Vec<usize> = (0..deps.len()).collect();
         (Just(deps), Just(order).prop_shuffle())
     })

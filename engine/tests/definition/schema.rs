@@ -22,7 +22,9 @@ fn every_key_is_described() {
     fn walk(at: &str, schema: &Value, missing: &mut Vec<String>) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             // What kinds bring is theirs to describe.
-            if property.get("description").is_none() && property["$ref"].as_str().is_none_or(|r| !r.contains("/kind_") && !r.contains("/defaults_")) {
+            if property.get("description").is_none()
+                && property["$ref"].as_str().is_none_or(|r| !r.contains("/kind_") && !r.contains("/defaults_"))
+            {
                 missing.push(format!("{at}.{name}"));
             }
         }

@@ -28,7 +28,8 @@ fn a_wide_graph_with_many_edges_compiles() {
     let mut text = String::new();
     for layer in 0..layers {
         for at in 0..width {
-            let needs = if layer == 0 { String::new() } else { (0..width).map(|w| format!("l{}_{w}", layer - 1)).collect::<Vec<_>>().join(",") };
+            let needs =
+                if layer == 0 { String::new() } else { (0..width).map(|w| format!("l{}_{w}", layer - 1)).collect::<Vec<_>>().join(",") };
             writeln!(text, "  l{layer}_{at}: {{needs: [{needs}], transform: 1}}").expect("memory");
         }
     }
@@ -46,6 +47,7 @@ fn a_file_full_of_mistakes_names_each() {
 
 #[test]
 fn more_steps_than_the_store_can_number_are_refused_once() {
-    let problems = compiled(&file((0..=Dag::MAX_STEPS).map(|i| format!("  s{i}: {{transform: 1}}\n")))).map(|c| c.hash).expect_err("too many");
+    let problems =
+        compiled(&file((0..=Dag::MAX_STEPS).map(|i| format!("  s{i}: {{transform: 1}}\n")))).map(|c| c.hash).expect_err("too many");
     assert_eq!(problems.iter().map(|p| p.code).collect::<Vec<_>>(), ["too_many_steps"]);
 }

@@ -214,10 +214,13 @@ output: ${{ steps.part.output }}
 
 #[test]
 fn what_yaml_has_beyond_json_is_refused_at_its_place() {
-    let alias_bomb = format!("a: &a [x,x,x,x,x,x,x,x,x,x]\n{}", ('b'..='j').fold(String::new(), |text, c| {
-        let before = char::from(c as u8 - 1);
-        format!("{text}{c}: &{c} [{}]\n", vec![format!("*{before}"); 10].join(","))
-    }));
+    let alias_bomb = format!(
+        "a: &a [x,x,x,x,x,x,x,x,x,x]\n{}",
+        ('b'..='j').fold(String::new(), |text, c| {
+            let before = char::from(c as u8 - 1);
+            format!("{text}{c}: &{c} [{}]\n", vec![format!("*{before}"); 10].join(","))
+        })
+    );
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let deep_block = (0..200).fold(String::new(), |text, level| format!("{text}{}a:\n", " ".repeat(level)));
     for (text, code, place, says) in [
