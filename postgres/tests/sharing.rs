@@ -1,6 +1,6 @@
 //! Guarantee: the server runs exactly as long as somebody uses it, whatever happens to its users, and its data survives them.
 
-use krowoc_postgres::{Error, Left, Local, LocalConfig, Purpose};
+use krowoc_postgres::{Durability, Error, Left, Local, LocalConfig, Purpose};
 use sqlx::{Connection, PgConnection};
 use std::{
     fs,
@@ -21,8 +21,9 @@ fn home() -> TempDir {
     home
 }
 
+/// What is shown here does not rest on the disk, and making data durably takes seconds on a busy one.
 fn config(home: &Path) -> LocalConfig {
-    LocalConfig { download: false, ..LocalConfig::new(home) }
+    LocalConfig { download: false, durability: Durability::Fast, ..LocalConfig::new(home) }
 }
 
 fn alive(pid: i32) -> bool {
@@ -138,7 +139,7 @@ async fn dropping_the_last_hold_stops_the_server() -> Test {
 #[tokio::test]
 async fn the_server_is_durable_and_listens_on_its_private_socket_only() -> Test {
     let home = home();
-    let local = Local::join(config(home.path())).await?;
+    let local = Local::join(LocalConfig::new(home.path())).await?;
     let url = local.url("krowoc");
     for name in ["fsync", "synchronous_commit", "full_page_writes"] {
         assert_eq!(setting(&url, name).await?, "on", "{name}");
