@@ -252,7 +252,7 @@ async fn a_machine_crash_leaves_a_pid_file_that_does_not_deceive() -> Test {
 #[tokio::test]
 async fn a_crashed_server_recovers_under_its_users() -> Test {
     let home = home();
-    let config = config(home.path());
+    let config = LocalConfig::new(home.path());
     let mut local = Local::join(config.clone()).await?;
     let before = local.pid();
     count(&local.url("krowoc")).await?;
@@ -266,12 +266,12 @@ async fn a_crashed_server_recovers_under_its_users() -> Test {
 #[tokio::test]
 async fn a_server_that_was_killed_under_its_sessions_is_started_anew() -> Test {
     let home = home();
-    let local = Local::join(config(home.path())).await?;
+    let local = Local::join(LocalConfig::new(home.path())).await?;
     count(&local.url("krowoc")).await?;
     let mut session = PgConnection::connect(&local.url("krowoc")).await?;
     let pid = local.pid().to_string();
     assert!(Command::new("kill").args(["-KILL", &pid]).status()?.success());
-    let again = Local::join(config(home.path())).await?;
+    let again = Local::join(LocalConfig::new(home.path())).await?;
     assert_ne!(again.pid(), local.pid());
     assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_err());
     assert_eq!(count(&again.url("krowoc")).await?, 2);
