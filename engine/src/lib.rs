@@ -4,12 +4,17 @@
 //! [`worker`] (claim, execute, complete), [`lifecycle`] (the pure rules), `store` (the SQL that writes), [`queries`] (what people
 //! and programs read), [`maintenance`] (reaper, timers, retention). The engine knows no HTTP framework and no provider.
 
+pub mod commands;
 pub mod definition;
 pub mod error;
 pub mod executor;
 pub mod id;
 pub mod lifecycle;
+pub mod listener;
 pub mod payload;
+mod store;
+pub mod version;
+pub mod worker;
 
 pub use error::{Error, ErrorClass, Result};
 pub use id::{RunId, Scope, ScopePath, VersionId, WorkspaceId};

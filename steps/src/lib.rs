@@ -10,7 +10,6 @@ mod net;
 mod secret;
 mod suggest;
 pub mod transform;
-mod units;
 
 pub use secret::Secret;
 

@@ -11,7 +11,7 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// Advice for an unknown name: the nearest candidate, else the whole list.
-pub(crate) fn help<'a>(name: &str, candidates: &[&'a str]) -> String {
+pub(crate) fn help(name: &str, candidates: &[&str]) -> String {
     match nearest(name, candidates.iter().copied()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
         None => format!("known: {}", candidates.join(", ")),

@@ -32,6 +32,10 @@ pub(super) fn assemble(definition: &Value, prompts: Arc<BTreeMap<String, PromptV
     let orders = orders(&draft, &deps, &mut defects.about_keys);
     let Resolved { reads, mut collect_reads, output_reads, problems, .. } = resolved;
     defects.meaning.extend(problems);
+    let unread = draft.steps.iter().filter(|s| s.action.is_none());
+    if defects.shape.is_empty() && defects.meaning.is_empty() && defects.about_keys.is_empty() {
+        defects.shape.extend(unread.map(|s| Problem::new("invalid_value", &s.pointer, format!("the step `{}` can't be read", s.id))));
+    }
     if !(defects.shape.is_empty() && defects.meaning.is_empty() && defects.about_keys.is_empty()) {
         return Err(defects);
     }

@@ -180,13 +180,13 @@ impl Reader {
         let item = self.take(map.item, &below("as")).unwrap_or_else(|| "item".into());
         self.item_name(&item, &below("as"), draft, frame);
         let over = self.required(map.over, &below("over")).and_then(|v| {
-            let list = v.is_array() || v.as_str().is_some_and(is_expression);
-            if v.is_string() && !list {
-                let problem = Problem::new("invalid_value", below("over"), format!("{} is no list", shown(&v)));
-                self.meaning.push(problem.help("write a list, or one expression such as `${{ steps.split.output.parts }}`"));
-                return None;
+            if v.is_array() || v.as_str().is_some_and(is_expression) {
+                return self.template(&v, &below("over"));
             }
-            list.then(|| self.template(&v, &below("over"))).flatten()
+            let problem = Problem::new("invalid_value", below("over"), format!("{} is no list", shown(&v)));
+            let problems = if v.is_string() { &mut self.meaning } else { &mut self.shape };
+            problems.push(problem.help("write a list, or one expression such as `${{ steps.split.output.parts }}`"));
+            None
         });
         let key = self.take(map.key, &below("key")).and_then(|v| self.key(&v, &below("key")));
         let concurrency = self.take(map.concurrency, &below("concurrency"));
@@ -318,6 +318,10 @@ impl Reader {
     }
 
     fn schema(&mut self, json: &Value, at: &str) -> Option<Schema> {
+        if !(json.is_object() || json.is_boolean()) {
+            self.shape.push(Problem::new("invalid_value", at, format!("{} is no JSON Schema", shown(json))));
+            return None;
+        }
         match Schema::compile(json) {
             Ok(schema) => Some(schema),
             Err(violations) => {

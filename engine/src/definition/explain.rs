@@ -87,6 +87,10 @@ impl Explainer<'_> {
     /// The branch that the author most likely meant: the value's type fits it, and the least is wrong.
     fn explain_branches(&mut self, error: &ValidationError<'_>, branches: &[Vec<ValidationError<'static>>]) {
         let here = error.instance_path().as_str();
+        if let Some(options) = options(here, branches) {
+            let problem = unknown_value(here, error.instance(), &options);
+            return self.findings.push(Finding { problem, about_key: false });
+        }
         let fits = |branch: &&Vec<ValidationError<'static>>| {
             !branch.iter().any(|e| e.instance_path().as_str() == here && matches!(e.kind(), Kind::Type { .. }))
         };
@@ -97,8 +101,8 @@ impl Explainer<'_> {
             _ => branches.iter().filter(fits).min_by_key(|branch| branch.len()),
         };
         match meant {
-            Some(branch) => branch.iter().for_each(|e| self.explain(e)),
-            None => {
+            Some(branch) if !branch.is_empty() => branch.iter().for_each(|e| self.explain(e)),
+            _ => {
                 let found = found(error.instance());
                 let problem = Problem::new("type_mismatch", here, format!("{found} fits none of the forms that are possible here"));
                 self.findings.push(Finding { problem, about_key: false });
@@ -187,6 +191,23 @@ fn ends_with_expression(branches: &Value) -> bool {
 
 fn parent(pointer: &str) -> &str {
     pointer.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// The values that are possible, if the branches are nothing but those (a Rust enum whose variants are described).
+fn options(here: &str, branches: &[Vec<ValidationError<'static>>]) -> Option<Vec<Value>> {
+    let mut options = Vec::new();
+    for branch in branches {
+        let only = branch.iter().find(|e| matches!(e.kind(), Kind::Constant { .. } | Kind::Enum { .. }))?;
+        if only.instance_path().as_str() != here {
+            return None;
+        }
+        match only.kind() {
+            Kind::Constant { expected_value } => options.push(expected_value.as_ref().clone()),
+            Kind::Enum { options: several } => options.extend(several.as_array().into_iter().flatten().cloned()),
+            _ => return None,
+        }
+    }
+    Some(options)
 }
 
 /// What a pointer leads to, in words.

@@ -31,6 +31,6 @@ pub use expression::{Bindings, ExpressionError, Reference, RunFacts, Segment, Te
 pub use language_schema::json_schema;
 pub use problem::{Problem, Span};
 pub use prompt::{PromptFolder, PromptMessage, PromptSource, PromptVersion};
-pub use schema::{Schema, Violation};
+pub use schema::{JsonType, Lookup, Schema, Violation};
 pub use source::Source;
 pub use workflow::{Compiled, compile, restore};

@@ -12,17 +12,12 @@ use serde_json::{Map, Value};
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 /// A field that may be missing or wrong; what is wrong is kept as text.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Loose<T> {
+    #[default]
     Missing,
     Wrong(String),
     Good(T),
-}
-
-impl<T> Default for Loose<T> {
-    fn default() -> Self {
-        Self::Missing
-    }
 }
 
 impl<'de, T: for<'v> Deserialize<'v>> Deserialize<'de> for Loose<T> {

@@ -6,7 +6,7 @@ use super::{
     dag::{Action, Reads, WaitPlan},
     draft::Draft,
     expression::{Reference, Segment, Template},
-    schema::{Lookup, Schema},
+    schema::{JsonType, Lookup, Schema},
     structure::ROOTS,
     suggest::{advise, suggest},
 };
@@ -169,9 +169,10 @@ impl<'a> Pass<'a> {
         let Some((of, item)) = &self.origins[body] else { return };
         let list = &item[..item.len() - 1];
         if let Some(Lookup::Known(types)) = self.schema(*of).map(|s| s.type_at(list))
-            && !types.iter().any(|t| t == "array")
+            && !types.contains(&JsonType::Array)
         {
-            let message = format!("`over` needs a list, this is of type {}", types.join(" or "));
+            let names: Vec<String> = types.iter().map(ToString::to_string).collect();
+            let message = format!("`over` needs a list, this is of type {}", names.join(" or "));
             self.done.problems.push(Problem::new("type_mismatch", format!("{at}/map/over"), message));
         }
     }
@@ -280,7 +281,8 @@ impl<'a> Pass<'a> {
             self.draft.owners(site.items).filter(|f| self.draft.frames[*f].owner.is_some()).map(|f| self.draft.frames[f].item.as_str());
         let names: Vec<&str> = ["input", "steps", "run"].into_iter().chain(items).collect();
         let problem = Problem::new("unknown_name", &reference.pointer, format!("unknown name `{name}`"));
-        let help = if self.draft.steps.iter().any(|s| s.id == name) {
+        self.suggestions_left = self.suggestions_left.saturating_sub(1);
+        let help = if self.suggestions_left > 0 && self.draft.steps.iter().any(|s| s.id == name) {
             Some(format!("the output of a step is `steps.{name}.output`"))
         } else {
             advise(name, "there are", &names)

@@ -20,7 +20,8 @@ pub struct Source {
 struct Place {
     key: Option<Span>,
     value: Span,
-    nested: bool,
+    /// The key says better where it is: a mapping, a list, or nothing at all.
+    by_key: bool,
 }
 
 impl Source {
@@ -31,13 +32,12 @@ impl Source {
 
     /// Parses YAML 1.2 (JSON is a part of it). `file` is how problems name it.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
-        let refuse = |problem: Problem| vec![Problem { file: Some(file.into()), ..problem }];
+        let refuse = |problem| vec![Problem { file: Some(file.into()), ..problem }];
         if text.len() > Self::MAX_BYTES {
             let message = format!("the file has {} bytes; {} is the most", text.len(), Self::MAX_BYTES);
             return Err(refuse(Problem::new("too_large", "", message).help("move long texts into prompt files or the run's input")));
         }
-        let root: Option<Spanned<Node>> =
-            serde_saphyr::from_str_with_options(text, options()).map_err(|e| refuse(syntax_problem(&e, text)))?;
+        let root = nodes(text).map_err(|problem| refuse(*problem))?;
         let Some(root) = root else {
             return Err(refuse(Problem::new("empty", "", "the file is empty").help("start with `krowoc: v1`")));
         };
@@ -88,14 +88,14 @@ impl Source {
         self.nearest(pointer).map(|place| place.key.unwrap_or(place.value))
     }
 
-    /// Puts file and span into the problem: a scalar's own place, the key that introduces a mapping or list. A span that is
+    /// Puts file and span into the problem: a scalar's own place, the key that introduces a mapping, a list or nothing. A span that is
     /// there already stays.
     pub fn locate(&self, mut problem: Problem) -> Problem {
         if problem.file.is_none() {
             problem.file = Some(self.file.clone());
             if problem.span.is_none() {
                 let place = self.nearest(&problem.pointer);
-                problem.span = place.map(|p| if p.nested { p.key.unwrap_or(p.value) } else { p.value });
+                problem.span = place.map(|p| if p.by_key { p.key.unwrap_or(p.value) } else { p.value });
             }
         }
         problem
@@ -104,10 +104,6 @@ impl Source {
     /// Puts file and the key's span into the problem, for what is wrong with a name.
     pub fn locate_key(&self, mut problem: Problem) -> Problem {
         problem.span = problem.span.or_else(|| self.span_of_key(&problem.pointer));
-        self.locate_span(problem)
-    }
-
-    fn locate_span(&self, mut problem: Problem) -> Problem {
         problem.file.get_or_insert_with(|| self.file.clone());
         problem
     }
@@ -124,8 +120,8 @@ impl Source {
 
     /// Turns a node into JSON and notes the places of all in it. The depth is bounded by the parser's budget.
     fn take(&mut self, node: Spanned<Node>, key: Option<Span>, at: &mut String, problems: &mut Vec<Problem>) -> Value {
-        let nested = matches!(node.value, Node::Map(_) | Node::List(_));
-        self.places.insert(at.clone(), Place { key, value: self.span_at(node.referenced), nested });
+        let by_key = matches!(node.value, Node::Map(_) | Node::List(_) | Node::Scalar(Value::Null));
+        self.places.insert(at.clone(), Place { key, value: self.span_at(node.referenced), by_key });
         let end = at.len();
         match node.value {
             Node::Scalar(value) => value,
@@ -171,6 +167,19 @@ impl Source {
     fn span_at(&self, location: Location) -> Span {
         span_in(&self.text, location)
     }
+}
+
+/// Parses with a stack of its own: the parser recurses, and its frames for [`Source::MAX_DEPTH`] levels are more than a thread of
+/// a runtime has.
+fn nodes(text: &str) -> Result<Option<Spanned<Node>>, Box<Problem>> {
+    const STACK_BYTES: usize = 16 * 1024 * 1024;
+    std::thread::scope(|scope| {
+        let parse = || serde_saphyr::from_str_with_options(text, options()).map_err(|e| Box::new(syntax_problem(&e, text)));
+        match std::thread::Builder::new().name("parse".into()).stack_size(STACK_BYTES).spawn_scoped(scope, parse) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(e) => Err(Box::new(Problem::new("internal", "", format!("no thread to parse the file: {e}")))),
+        }
+    })
 }
 
 fn key_problem(key: &Node, at: &str) -> Problem {

@@ -136,21 +136,19 @@ impl Pass<'_> {
             let position = unknown.iter().position(|key| suggest(key, COMMON.iter().copied()).is_none());
             misnamed = position.map(|p| unknown.remove(p));
         }
-        let known: Vec<&str> = COMMON.iter().copied().chain(OWN_KINDS).chain(self.kinds.iter().map(|k| k.name())).collect();
         for key in unknown {
-            let problem = unknown_key(pointer::join(at, &key), known.iter().copied());
+            let problem = unknown_key(pointer::join(at, &key), COMMON.into_iter().chain(self.names()));
             self.about_key(problem);
         }
-        let names: Vec<&str> = self.kinds.iter().map(|k| k.name()).chain(OWN_KINDS).collect();
         match (present.as_slice(), misnamed) {
             ([kind], _) => return Some(kind.clone()),
             ([], Some(key)) => {
-                let problem = unknown_key(pointer::join(at, &key), names.iter().copied());
+                let problem = unknown_key(pointer::join(at, &key), self.names());
                 self.about_key(Problem { code: "unknown_kind", message: format!("unknown kind of step `{key}`"), ..problem });
             }
             ([], None) => {
                 let problem = Problem::new("no_kind", at, format!("the step `{id}` does nothing"));
-                self.about_key(problem.help(format!("add one of: {}", names.join(", "))));
+                self.about_key(problem.help(format!("add one of: {}", self.names().collect::<Vec<_>>().join(", "))));
             }
             ([first, second, ..], _) => {
                 let message = format!("a step has one kind, `{id}` has `{first}` and `{second}`");
@@ -179,6 +177,12 @@ impl Pass<'_> {
                 Problem::new("not_applicable", pointer::join(at, key), format!("`{key}` does not apply to `{kind}`")).help(*help),
             );
         }
+    }
+
+    /// What a step's kind may be called.
+    fn names(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
+        let names: Vec<_> = self.kinds.iter().map(|k| k.name()).collect();
+        names.into_iter().chain(OWN_KINDS)
     }
 
     fn about_key(&mut self, problem: Problem) {

@@ -33,6 +33,10 @@ pub struct Compiled {
 
 /// Validates and compiles; every problem at once, located, in the order of the file.
 pub fn compile(source: &Source, kinds: &StepKinds, prompts: &dyn PromptSource) -> Result<Compiled, Vec<Problem>> {
+    if let Some(kind) = kinds.iter().find(|k| structure::COMMON.contains(&k.name()) || structure::OWN_KINDS.contains(&k.name())) {
+        let message = format!("a step kind can't be called `{}`: the language has that word already", kind.name());
+        return Err(vec![Problem::new("reserved_name", "", message)]);
+    }
     let mut definition = source.json().clone();
     defaults::merge_kinds(&mut definition);
     let mut findings = schema_findings(&definition, kinds);

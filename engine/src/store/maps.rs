@@ -106,38 +106,44 @@ pub(crate) async fn lock(conn: &mut PgConnection, keys: &[(RunId, ScopePath, i16
     Ok(())
 }
 
-/// An item's successful result, in the order of the items.
+/// How a step of an item ended, as far as a map's output wants to know.
 pub(crate) struct ItemResult {
     pub scope: ScopePath,
     pub step: i16,
+    pub failed: bool,
     pub output: Option<Payload>,
     pub blob: Option<Vec<u8>>,
 }
 
-/// Successful results of some steps of a map's items whose scope comes after `after`, at most `limit`.
+/// Results of a map's items from one scope to another: successes of the named steps, failures of all, in the order of the items.
 pub(crate) async fn item_results(
     conn: &mut PgConnection,
     run: RunId,
     from: &ScopePath,
     to: &ScopePath,
     steps: &[i16],
-    limit: i64,
 ) -> Result<Vec<ItemResult>, sqlx::Error> {
     let rows = sqlx::query!(
-        "SELECT scope, step, output::text, output_blob FROM krowoc.step_result
-         WHERE run_id = $1 AND scope >= $2 AND scope <= $3 AND octet_length(scope) = octet_length($3) AND step = ANY ($4) AND status = 'succeeded'
-         ORDER BY scope, step LIMIT $5",
+        "SELECT scope, step, status = 'failed' AS \"failed!\", output::text, output_blob FROM krowoc.step_result
+         WHERE run_id = $1 AND scope >= $2 AND scope <= $3 AND octet_length(scope) = octet_length($3)
+           AND (status = 'failed' OR status = 'succeeded' AND step = ANY ($4))
+         ORDER BY scope, step",
         run.0,
         &from.0,
         &to.0,
-        steps,
-        limit
+        steps
     )
     .fetch_all(conn)
     .await?;
     Ok(rows
         .into_iter()
-        .map(|r| ItemResult { scope: ScopePath(r.scope), step: r.step, output: r.output.map(Payload::from_json_text), blob: r.output_blob })
+        .map(|r| ItemResult {
+            scope: ScopePath(r.scope),
+            step: r.step,
+            failed: r.failed,
+            output: r.output.map(Payload::from_json_text),
+            blob: r.output_blob,
+        })
         .collect())
 }
 

@@ -21,6 +21,12 @@ pub(crate) async fn mark(conn: &mut PgConnection, worker: i32, idle: bool) -> Re
     Ok(())
 }
 
+/// Says that the worker lives.
+pub(crate) async fn seen(conn: &mut PgConnection, worker: i32) -> Result<(), sqlx::Error> {
+    sqlx::query!("UPDATE krowoc.worker SET seen_at = krowoc.now() WHERE id = $1", worker).execute(conn).await?;
+    Ok(())
+}
+
 /// A worker that has stopped in good order leaves no row.
 pub(crate) async fn remove(conn: &mut PgConnection, worker: i32) -> Result<(), sqlx::Error> {
     sqlx::query!("DELETE FROM krowoc.worker WHERE id = $1", worker).execute(conn).await?;

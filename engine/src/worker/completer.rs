@@ -83,7 +83,7 @@ fn give_way(pending: &mut Vec<Batch>, error: &Error) {
         return;
     }
     let refused = StepError::new(ErrorClass::Internal, format!("the result could not be stored: {error}"));
-    match batch.failed_once() {
+    match batch.was_given_up() {
         false => pending.extend(batch.split().into_iter().map(|b| b.give_up(&refused))),
         // Not even the failure can be stored. The lease expires and the reaper, with its limit of losses, decides.
         true => tracing::error!(%error, "a completion could not be stored in any form; its lease will expire"),
@@ -107,8 +107,8 @@ fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64]) {
         shared.land(*number);
     }
     // Every completed step frees its slot; continued, opened and filled ones keep or took one.
-    let free = slots as i64 + done.taken as i64 - kept as i64;
-    shared.adjust_slots(free);
+    let free = (slots + done.taken).saturating_sub(kept);
+    shared.free_slots(free);
     let stats = &shared.stats;
     stats.steps.fetch_add(done.steps, Relaxed);
     stats.commits.fetch_add(done.commits, Relaxed);

@@ -51,25 +51,24 @@ pub(super) async fn run(shared: Arc<Shared>, mut to_load: mpsc::UnboundedReceive
                     reconnect.failed(&e.into());
                     conn = None;
                 }
-                // What is stored can't be read: a step that needs it fails with that, alone.
-                Err(e) if jobs.len() == 1 => {
-                    let error = StepError::new(ErrorClass::Internal, format!("the step's inputs could not be read: {e}"));
-                    jobs.drain(..).for_each(|job| shared.finish(job, Outcome::Failed { error: error.clone(), input: None }));
-                }
                 Err(_) => {
                     for job in std::mem::take(&mut jobs) {
-                        let mut alone = vec![job];
-                        match load(connection, &mut alone, &mut chunks).await {
-                            Ok(()) => alone.into_iter().for_each(|job| shared.hand_out(job)),
-                            Err(_) => jobs.append(&mut alone),
-                        }
-                    }
-                    if let Some(worst) = jobs.pop() {
-                        let rest = std::mem::replace(&mut jobs, vec![worst]);
-                        rest.into_iter().for_each(|job| shared.retry_load(job));
+                        alone(&shared, connection, job, &mut chunks).await;
                     }
                 }
             }
+        }
+    }
+}
+
+/// In a batch that can't be read, the one job at fault fails with that; the others go on.
+async fn alone(shared: &Shared, conn: &mut PgConnection, mut job: Job, chunks: &mut ChunkCache) {
+    match load(conn, std::slice::from_mut(&mut job), chunks).await {
+        Ok(()) => shared.hand_out(job),
+        Err(Error::Store(_)) => shared.load_again(job),
+        Err(e) => {
+            let error = StepError::new(ErrorClass::Internal, format!("the step's inputs could not be read: {e}"));
+            shared.finish(Arc::new(job), Outcome::Failed { error, input: None });
         }
     }
 }
@@ -219,6 +218,7 @@ async fn load_items(conn: &mut PgConnection, jobs: &mut [Job], chunks: &mut Chun
     chunks.fill(conn, wanted).await?;
     for job in jobs {
         let found: Vec<_> = items_of(job).collect();
+        job.inputs.items.clear();
         job.inputs.keys = vec![None; job.lease.scope.segments().count()];
         for (address, item, depth) in found {
             let map = StepIx(address.2 as u16);

@@ -90,7 +90,7 @@ impl Worker {
             .backend(backend)
             .enable_tracing()
             .catch_panic()
-            .build(move |job: Job| {
+            .build(move |job: Arc<Job>| {
                 let shared = carry_out.clone();
                 async move { Ok::<_, BoxDynError>(execute::execute(&shared, job).await) }
             });

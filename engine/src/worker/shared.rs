@@ -2,9 +2,8 @@
 
 use crate::{
     commands::{
-        Local,
+        Local, LocalStep,
         complete_attempts::{Completion, Inputs, Outcome, Room},
-        LocalStep,
     },
     id::{RunId, ScopePath},
     store::{
@@ -14,7 +13,10 @@ use crate::{
     version::{Registry, Version},
     worker::WorkerConfig,
 };
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use std::{
     collections::HashMap,
     sync::{
@@ -90,6 +92,8 @@ pub(crate) struct Shared {
     completions: Vec<mpsc::UnboundedSender<(u64, Completion)>>,
     to_load: mpsc::UnboundedSender<Job>,
     jobs: mpsc::UnboundedSender<Job>,
+    /// For reads that are not part of the hot path: gathering a map's output.
+    pub pool: PgPool,
 }
 
 /// A step in flight, as heartbeats see it.
@@ -97,8 +101,6 @@ pub(crate) struct InFlight {
     pub held: HeldLane,
     pub renewed: Instant,
     pub cancelled: CancellationToken,
-    /// The worker wants it back: the attempt is released, not failed.
-    pub released: bool,
 }
 
 pub(crate) struct Channels {
@@ -109,13 +111,15 @@ pub(crate) struct Channels {
 
 const SHARDS: usize = 8;
 
+/// Maps that are gathered at once.
+const GATHERING: u32 = 4;
+
 impl Shared {
     pub fn new(options: PgConnectOptions, registry: Registry, config: WorkerConfig, worker: i32, queues: Vec<i16>) -> (Arc<Self>, Channels) {
         let (completions, completed): (Vec<_>, Vec<_>) = (0..config.completers.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
         let (to_load, loads) = mpsc::unbounded_channel();
         let (jobs, handed_out) = mpsc::unbounded_channel();
         let shared = Arc::new(Self {
-            options,
             registry,
             worker,
             queues,
@@ -136,6 +140,8 @@ impl Shared {
             completions,
             to_load,
             jobs,
+            pool: PgPoolOptions::new().max_connections(GATHERING).connect_lazy_with(options.clone()),
+            options,
             config,
         });
         (shared, Channels { completions: completed, to_load: loads, jobs: handed_out })
@@ -177,7 +183,7 @@ impl Shared {
     pub fn dispatch(&self, lease: Lease, version: Arc<Version>, loaded: Option<VersionedState>, inputs: Inputs) {
         let flight = Flight { number: self.numbers.fetch_add(1, Relaxed), cancelled: CancellationToken::new(), since: Instant::now() };
         let held = HeldLane { run: lease.run, scope: lease.scope.clone(), lane: lease.lane, token: lease.token };
-        let entry = InFlight { held, renewed: flight.since, cancelled: flight.cancelled.clone(), released: false };
+        let entry = InFlight { held, renewed: flight.since, cancelled: flight.cancelled.clone() };
         self.flights(flight.number).insert(flight.number, entry);
         self.in_flight.fetch_add(1, Relaxed);
         self.stats.started.fetch_add(1, Relaxed);
@@ -191,18 +197,25 @@ impl Shared {
         let _ = self.jobs.send(job);
     }
 
+    /// A job that was read for in vain goes to the end of the line.
+    pub fn load_again(&self, job: Job) {
+        let _ = self.to_load.send(job);
+    }
+
     /// An attempt has ended: its completion goes to the completer of its run.
-    pub fn finish(&self, job: Job, outcome: Outcome) {
-        let released = self.flights(job.flight.number).get(&job.flight.number).is_some_and(|f| f.released);
-        let outcome = match (job.flight.cancelled.is_cancelled() && released, outcome) {
-            (true, Outcome::Failed { .. }) => Outcome::Released,
-            (_, outcome) => outcome,
-        };
-        let shard = job.lease.run.0.as_u128() as usize % self.completions.len();
+    pub fn finish(&self, job: Arc<Job>, outcome: Outcome) {
         let elapsed = job.flight.since.elapsed();
-        let completion =
-            Completion { lease: job.lease, version: job.version, outcome, elapsed, loaded: job.loaded, inputs: job.inputs };
-        let _ = self.completions[shard].send((job.flight.number, completion));
+        // A step that was dropped may leave a holder behind for a moment; then its state is read again instead of handed on.
+        let job = Arc::try_unwrap(job).unwrap_or_else(|held| Job {
+            lease: held.lease.clone(),
+            version: held.version.clone(),
+            loaded: None,
+            inputs: held.inputs.clone(),
+            flight: held.flight.clone(),
+        });
+        let shard = job.lease.run.0.as_u128() as usize % self.completions.len();
+        let Job { lease, version, loaded, inputs, flight } = job;
+        let _ = self.completions[shard].send((flight.number, Completion { lease, version, outcome, elapsed, loaded, inputs }));
     }
 
     /// Its completion is durable, or refused: nobody renews it any more.
@@ -234,8 +247,7 @@ impl Shared {
     /// Everything in flight is to be given back.
     pub fn abort_in_flight(&self) {
         for shard in &self.flights {
-            for flight in shard.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
-                flight.released = true;
+            for flight in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
                 flight.cancelled.cancel();
             }
         }

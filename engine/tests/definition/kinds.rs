@@ -105,6 +105,24 @@ impl StepKind for Transform {
     }
 }
 
+/// Called like a key that every step has.
+pub struct Needs;
+
+#[async_trait::async_trait]
+impl StepKind for Needs {
+    fn name(&self) -> &'static str {
+        "needs"
+    }
+
+    fn schema(&self) -> Value {
+        json!({})
+    }
+
+    async fn execute(&self, _: &StepContext, config: Value) -> Result<StepOutput, StepError> {
+        StepOutput::json(&config)
+    }
+}
+
 pub fn kinds() -> StepKinds {
     StepKinds::new().with(Llm).with(Http).with(Transform)
 }

@@ -1,7 +1,7 @@
 //! Large files: what is linear stays so, and nothing overflows the stack. The sizes suit unoptimised builds.
 
 use crate::kinds::compiled;
-use krowoc_engine::definition::{Dag, restore};
+use krowoc_engine::definition::{Dag, Source, restore};
 use std::fmt::Write;
 
 fn file(steps: impl Iterator<Item = String>) -> String {
@@ -50,4 +50,13 @@ fn more_steps_than_the_store_can_number_are_refused_once() {
     let problems =
         compiled(&file((0..=Dag::MAX_STEPS).map(|i| format!("  s{i}: {{transform: 1}}\n")))).map(|c| c.hash).expect_err("too many");
     assert_eq!(problems.iter().map(|p| p.code).collect::<Vec<_>>(), ["too_many_steps"]);
+}
+
+#[test]
+fn the_deepest_document_that_is_parsed_compiles_and_is_restored() {
+    let depth = Source::MAX_DEPTH - 3;
+    let text = format!("{{krowoc: v1, name: deep, steps: {{a: {{transform: {}{}}}}}}}", "[".repeat(depth), "]".repeat(depth));
+    let compiled = compiled(&text).expect("right");
+    let stored = serde_json::from_str(&compiled.definition.to_string()).expect("no deeper than JSON parsers go");
+    restore(&stored, compiled.prompts).expect("right");
 }

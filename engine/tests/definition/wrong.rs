@@ -1,7 +1,7 @@
 //! One row for each rule of the language: a file with one mistake → one problem, at its place, with its advice.
 
-use crate::kinds::compiled;
-use krowoc_engine::definition::{Problem, Source};
+use crate::kinds::{Needs, Prompts, compiled, kinds};
+use krowoc_engine::definition::{Problem, Source, compile};
 
 /// (what is wrong, the steps and what else follows `krowoc` and `name`, code, line, column, part of the message or advice).
 /// Lines count from the first of the row's text, which stands below two lines of head.
@@ -20,7 +20,7 @@ const ROWS: &[Row] = &[
     ("unknown key of a retry", "steps:\n  a:\n    transform: 1\n    retry: {attemps: 3}", "unknown_key", 4, 13, "did you mean `attempts`?"),
     ("unknown key of a kind", "steps:\n  a:\n    http: {url: 'http://x', metod: GET}", "unknown_key", 3, 29, "did you mean `method`?"),
     ("unknown key with nothing near", "steps:\n  a:\n    wait: {for: 1s, zzzzzz: 1}", "unknown_key", 3, 21, "known here: for, until"),
-    ("unknown key in a list of a kind", "steps:\n  a:\n    llm: {model: m, messages: [{role: user, content: a, nam: b}]}", "unknown_key", 3, 58, "known here: role, content"),
+    ("unknown key in a list of a kind", "steps:\n  a:\n    llm: {model: m, messages: [{role: user, content: a, nam: b}]}", "unknown_key", 3, 57, "known here: role, content"),
     ("missing key of a map", "steps:\n  a:\n    map: {over: [1]}", "missing_key", 3, 5, "the key `steps` is missing"),
     ("missing key of a kind", "steps:\n  a:\n    http: {method: GET}", "missing_key", 3, 5, "the key `url` is missing"),
     ("missing key in a list of a kind", "steps:\n  a:\n    llm: {model: m, messages: [{role: user}]}", "missing_key", 3, 32, "the key `content` is missing"),
@@ -73,8 +73,8 @@ const ROWS: &[Row] = &[
     ("timeout of a wait", "steps:\n  a:\n    wait: {for: 1s}\n    timeout: {total: 5s}", "not_applicable", 4, 5, "how long"),
     ("output of a wait", "steps:\n  a:\n    wait: {for: 1s}\n    output: {}", "not_applicable", 4, 5, "no output"),
     // The engine's own kinds
-    ("a list that is text", "steps:\n  a:\n    map: {over: all, steps: {b: {transform: 1}}}", "invalid_value", 3, 16, "`all` is no list"),
-    ("a list that is a number", "steps:\n  a:\n    map: {over: 3, steps: {b: {transform: 1}}}", "type_mismatch", 3, 16, "a list"),
+    ("a list that is text", "steps:\n  a:\n    map: {over: all, steps: {b: {transform: 1}}}", "invalid_value", 3, 17, "`all` is no list"),
+    ("a list that is a number", "steps:\n  a:\n    map: {over: 3, steps: {b: {transform: 1}}}", "type_mismatch", 3, 17, "a list"),
     ("no items at once", "steps:\n  a:\n    map: {over: [1], concurrency: 0, steps: {b: {transform: 1}}}", "out_of_range", 3, 35, "at least 1"),
     ("tolerance past all", "steps:\n  a:\n    map: {over: [1], tolerate: 101%, steps: {b: {transform: 1}}}", "invalid_value", 3, 32, "`101%` is not a number of items or a part"),
     ("tolerance below nothing", "steps:\n  a:\n    map: {over: [1], tolerate: -1, steps: {b: {transform: 1}}}", "out_of_range", 3, 32, "at least 0"),
@@ -267,4 +267,29 @@ fn text_that_is_not_utf8_is_refused_at_the_byte() {
     let found = Source::parse_bytes("x.yaml", b"a: 1\nb: \xc3\xa4\xff\n").expect_err("not UTF-8");
     assert_eq!(found[0].span.map(|s| (s.line, s.column, s.offset)), Some((2, 5, 10)));
     assert!(Source::parse_bytes("x.yaml", "a: ä\n".as_bytes()).is_ok());
+}
+
+#[test]
+fn a_kind_can_not_take_a_word_of_the_language() {
+    let source = Source::parse("x.yaml", "krowoc: v1\nname: t\nsteps: {a: {transform: 1}}").expect("YAML");
+    let found = compile(&source, &kinds().with(Needs), &Prompts).map(|c| c.hash).expect_err("reserved");
+    assert_eq!(found.iter().map(|p| p.code).collect::<Vec<_>>(), ["reserved_name"]);
+}
+
+#[test]
+fn a_prompt_that_is_broken_keeps_its_own_place() {
+    struct Broken;
+    impl krowoc_engine::definition::PromptSource for Broken {
+        fn resolve(&self, _: &str) -> Result<krowoc_engine::definition::PromptVersion, Problem> {
+            let mut problem = Problem::new("invalid_prompt", "", "no front matter");
+            problem.file = Some("prompts/greet.md".into());
+            Err(problem)
+        }
+    }
+    let source = Source::parse("x.yaml", "krowoc: v1\nname: t\nsteps: {a: {llm: {model: m, prompt: greet}}}").expect("YAML");
+    let found = compile(&source, &kinds(), &Broken).map(|c| c.hash).expect_err("broken");
+    assert_eq!(
+        found.iter().map(|p| (p.file.as_deref(), p.pointer.as_str())).collect::<Vec<_>>(),
+        [(Some("prompts/greet.md"), "/steps/a/llm/prompt")]
+    );
 }

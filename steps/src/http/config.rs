@@ -1,7 +1,6 @@
 //! What may stand under `http:`.
 
-use crate::units;
-use krowoc_engine::definition::Check;
+use krowoc_engine::definition::{Check, parse_duration};
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -135,10 +134,10 @@ pub(super) fn validate(config: &Value, check: &mut Check<'_>) {
     if let (Some("GET" | "HEAD") | None, [body, ..]) = (config.get("method").map_or(Some("GET"), Value::as_str), &bodies[..]) {
         check.problem_with_help("body_without_method", &format!("/{body}"), "a GET or HEAD request has no body", "add `method: POST`");
     }
-    if let Some(timeout) = constant("timeout")
-        && units::duration(timeout).is_none_or(|d| d.is_zero())
-    {
-        check.problem_with_help("invalid_duration", "/timeout", format!("`{timeout}` is no duration"), "write `500ms`, `30s` or `2m`");
+    match constant("timeout").map(parse_duration) {
+        Some(Err(message)) => check.problem("invalid_duration", "/timeout", message),
+        Some(Ok(timeout)) if timeout.is_zero() => check.problem("invalid_duration", "/timeout", "no request can be done in no time"),
+        _ => {}
     }
     if let Some(url) = constant("url") {
         match url.parse::<Url>() {

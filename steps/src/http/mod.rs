@@ -14,12 +14,11 @@ pub use config::{HttpConfig, Method, Scalar, Scalars};
 use crate::{
     StepsConfig,
     net::{Client, Guard, Proxy},
-    units,
 };
 use async_trait::async_trait;
 use krowoc_engine::{
     ErrorClass,
-    definition::Check,
+    definition::{Check, parse_duration},
     executor::{StepContext, StepError, StepKind, StepOutput},
 };
 use serde_json::Value;
@@ -56,13 +55,8 @@ impl StepKind for Http {
     async fn execute(&self, context: &StepContext, config: Value) -> Result<StepOutput, StepError> {
         let config: HttpConfig =
             serde_json::from_value(config).map_err(|e| StepError::new(ErrorClass::InvalidRequest, format!("http: {e}")))?;
-        let timeout = match config.timeout.as_deref().map(|t| (t, units::duration(t))) {
-            Some((_, Some(timeout))) => Some(timeout),
-            Some((text, None)) => {
-                return Err(StepError::new(ErrorClass::InvalidRequest, format!("http: `{text}` is no duration; write `30s` or `2m`")));
-            }
-            None => None,
-        };
+        let timeout = config.timeout.as_deref().map(parse_duration).transpose();
+        let timeout = timeout.map_err(|e| StepError::new(ErrorClass::InvalidRequest, format!("http: timeout: {e}")))?;
         let exchange = exchange::carry_out(self.client.get()?, &self.guard, context, &config);
         let answer = match timeout {
             Some(timeout) => tokio::time::timeout(timeout, exchange)

@@ -1,7 +1,6 @@
 //! When a server says it may be called again. Dates are measured against the answer's own `Date` header: the wait is then right
 //! even where the worker's clock is not.
 
-use crate::units;
 use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use std::time::Duration;
@@ -52,7 +51,7 @@ fn named_wait(text: &str, now: Option<DateTime<Utc>>) -> Option<Duration> {
             n => seconds(n),
         };
     }
-    if let Some(wait) = units::duration(text) {
+    if let Some(wait) = duration(text) {
         return Some(wait.min(LONGEST));
     }
     until(http_date(text).or_else(|| DateTime::parse_from_rfc3339(text).ok().map(|t| t.to_utc()))?)
@@ -66,6 +65,33 @@ fn seconds(number: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(number).ok().map(|d| d.min(LONGEST))
 }
 
+/// `20ms`, `8.64s`, `6m0s`: fractions are common here, which the language's own durations do not have.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit);
+        let scale = match unit {
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        total = total.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * scale).ok()?)?;
+        rest = tail;
+    }
+    Some(total)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,7 +99,8 @@ mod tests {
     #[test]
     fn every_known_form_is_understood() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        let cases: &[(&[(&str, &str)], Option<f64>)] = &[
+        type Headers = [(&'static str, &'static str)];
+        let cases: &[(&Headers, Option<f64>)] = &[
             (&[], None),
             (&[("retry-after", "2")], Some(2.0)),
             (&[("retry-after", "0.5")], Some(0.5)),
@@ -90,7 +117,6 @@ mod tests {
                 &[("x-ratelimit-reset-requests", "6m0s"), ("x-ratelimit-reset-tokens", "20ms"), ("x-ratelimit-remaining-tokens", "0")],
                 Some(0.02),
             ),
-            (&[("date", date), ("x-ratelimit-reset", "784111787")], Some(784_111_787.0_f64.min(2_592_000.0))),
             (&[("date", "Sat, 01 Jan 2028 00:00:00 GMT"), ("x-ratelimit-reset", "1830297610")], Some(10.0)),
             (&[("date", "Sat, 01 Jan 2028 00:00:00 GMT"), ("x-ratelimit-reset", "1830297610000")], Some(10.0)),
             (&[("date", "Sat, 01 Jan 2028 00:00:00 GMT"), ("x-ratelimit-reset-tokens", "2028-01-01T00:00:05Z")], Some(5.0)),
@@ -99,6 +125,16 @@ mod tests {
             let map: HeaderMap =
                 headers.iter().map(|(k, v)| (k.parse::<reqwest::header::HeaderName>().expect(k), v.parse().expect(v))).collect();
             assert_eq!(retry_after(&map).map(|d| d.as_secs_f64()), *wait, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_add_up() {
+        for (text, ms) in [("200ms", 200), ("2s", 2_000), ("1.5s", 1_500), ("6m0s", 360_000), ("1h30m", 5_400_000), ("1d", 86_400_000)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "5", "s", "5 s", "-1s", "1.2.3s", "1w", "1e9d", "99999999999999999999d"] {
+            assert_eq!(duration(text), None, "{text}");
         }
     }
 }

@@ -67,13 +67,9 @@ async fn in_one_transaction(
     let leases: Vec<&Lease> = batch.iter().map(|d| &d.lease).collect();
     let held = lanes::lock_held(&mut tx, &leases).await?;
     let facts = facts(&mut tx, batch).await?;
-    let state = |d: &Decided| held.get(&(d.lease.run, d.lease.scope.clone(), d.lease.lane)).copied();
-    let mut rest = batch.iter().filter(|d| state(d) == Some(false)).peekable();
-    while let Some(first) = rest.next() {
-        let mut group = vec![first];
-        while rest.peek().is_some_and(|next| next.key_ref() == first.key_ref()) {
-            group.extend(rest.next());
-        }
+    let (groups, aborting) = by_scope(batch, &held);
+    for group in groups {
+        let first = group[0];
         let facts = facts.get(&first.lease.run).ok_or_else(|| Error::Internal(format!("run {} has lanes but no header", first.lease.run)))?;
         let (waiting, ended): (Vec<&Decided>, Vec<&Decided>) =
             group.into_iter().partition(|d| matches!(d.decision, Decision::Waits(_) | Decision::Expands(_)));
@@ -95,11 +91,24 @@ async fn in_one_transaction(
         }
         planner.scope(scope, &ended, Some(facts))?;
     }
-    let aborting: Vec<&Decided> = batch.iter().filter(|d| state(d) == Some(true)).collect();
     let filled = planner.apply_in(&mut tx).await?;
     let stopped = stop(&mut tx, &aborting, by).await?;
     tx.commit().await?;
     Ok(Applied { held: held.len(), stopped, filled })
+}
+
+/// Completions whose lane is still held, grouped by scope, and those whose run is being stopped.
+fn by_scope<'a>(batch: &'a [Decided], held: &HashMap<(RunId, ScopePath, i32), bool>) -> (Vec<Vec<&'a Decided>>, Vec<&'a Decided>) {
+    let (mut groups, mut aborting): (Vec<Vec<&Decided>>, _) = (vec![], vec![]);
+    for d in batch {
+        match (held.get(&(d.lease.run, d.lease.scope.clone(), d.lease.lane)), groups.last_mut()) {
+            (Some(true), _) => aborting.push(d),
+            (Some(false), Some(group)) if group[0].key_ref() == d.key_ref() => group.push(d),
+            (Some(false), _) => groups.push(vec![d]),
+            (None, _) => {}
+        }
+    }
+    (groups, aborting)
 }
 
 async fn lock_scopes(conn: &mut PgConnection, batch: &[Decided]) -> Result<HashMap<(RunId, ScopePath), crate::store::rows::VersionedState>> {
@@ -153,9 +162,11 @@ async fn stop(conn: &mut PgConnection, aborting: &[&Decided], by: Holder) -> Res
         )
         .await?;
     }
-    lanes::remove_aborting(conn, &aborting.iter().map(|d| &d.lease).collect::<Vec<_>>()).await?;
+    let leases: Vec<&Lease> = aborting.iter().map(|d| &d.lease).collect();
+    lanes::remove_aborting(conn, &leases).await?;
     let mut stopped = 0;
-    for run in aborting.iter().map(|d| d.lease.run).collect::<BTreeSet<_>>() {
+    let runs: BTreeSet<RunId> = leases.iter().map(|l| l.run).collect();
+    for run in runs {
         stopped += usize::from(finish_stopped(conn, run).await?);
     }
     Ok(stopped)

@@ -25,7 +25,7 @@ use crate::{
 };
 use decide::{Decided, Decision};
 use plan::Planner;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use std::{sync::Arc, time::Duration};
 
 /// What an attempt came to.
@@ -122,6 +122,7 @@ pub(crate) struct Batch {
     waits: Vec<Decided>,
     expansions: Vec<Decided>,
     locked: Vec<Decided>,
+    given_up: bool,
 }
 
 impl Batch {
@@ -153,9 +154,14 @@ impl Batch {
 
     /// One batch for each completion: when something in a batch can't be stored, the rest must not suffer.
     pub fn split(self) -> Vec<Batch> {
-        let Self { steps, items, waits, expansions, locked } = self;
+        let Self { steps, items, waits, expansions, locked, given_up } = self;
         let all = steps.into_iter().chain(items).chain(waits).chain(expansions).chain(locked);
-        all.map(|decided| Batch { locked: vec![decided], ..Default::default() }).collect()
+        all.map(|decided| Batch { locked: vec![decided], given_up, ..Default::default() }).collect()
+    }
+
+    /// Has it been tried as a failure already?
+    pub fn was_given_up(&self) -> bool {
+        self.given_up
     }
 
     /// The database will never take this completion: it fails for good, with that as its error.
@@ -163,6 +169,7 @@ impl Batch {
         for decided in &mut self.locked {
             decided.decision = Decision::Failed { error: error.clone(), input: None };
         }
+        self.given_up = true;
         self
     }
 }
@@ -196,7 +203,6 @@ async fn complete_items(conn: &mut PgConnection, batch: &mut Batch, by: Holder, 
     let (accepted, filled) = planner.apply_items(conn).await?;
     done.commits += 1;
     done.steps += accepted;
-    done.taken += filled.len();
     done.filled.extend(filled);
     let items = std::mem::take(&mut batch.items);
     if accepted < items.len() {
@@ -259,15 +265,4 @@ async fn complete_steps(
             }
         }
     }
-}
-
-/// Runs a transaction around what needs more than the one statement.
-async fn in_transaction<T>(
-    conn: &mut PgConnection,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-) -> Result<T, sqlx::Error> {
-    let mut tx = conn.begin().await?;
-    let value = work(&mut tx).await?;
-    tx.commit().await?;
-    Ok(value)
 }

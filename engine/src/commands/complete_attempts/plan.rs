@@ -1,6 +1,6 @@
 //! Ends of steps become a transition: which lanes go on, end or open, which results, which frames and runs are over.
 
-use super::{Completed, Decided, Decision, Inputs, Room, ScopeCache, cache::CachedScope, in_transaction};
+use super::{Completed, Decided, Decision, Inputs, Room, ScopeCache, cache::CachedScope};
 use crate::{
     definition::Action,
     error::{Error, Result},
@@ -18,7 +18,7 @@ use crate::{
     },
     version::Version,
 };
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use std::{sync::Arc, time::Duration};
 
 /// A successor that the completing process holds already.
@@ -359,7 +359,10 @@ impl<'a> Planner<'a> {
         if self.extras.is_empty() {
             return hot::complete(conn, &self.transition, self.by).await;
         }
-        in_transaction(conn, async |tx| self.apply_in(tx).await).await
+        let mut tx = conn.begin().await?;
+        let filled = self.apply_in(&mut tx).await?;
+        tx.commit().await?;
+        Ok(filled)
     }
 
     /// The same inside the caller's transaction.
@@ -374,16 +377,16 @@ impl<'a> Planner<'a> {
         if self.extras.is_empty() {
             return hot::complete_items(conn, &self.transition, self.by).await;
         }
-        in_transaction(conn, async |tx| {
-            let done = hot::complete_items(tx, &self.transition, self.by).await?;
-            self.apply_extras(tx).await?;
-            Ok(done)
-        })
-        .await
+        let mut tx = conn.begin().await?;
+        let done = hot::complete_items(&mut tx, &self.transition, self.by).await?;
+        self.apply_extras(&mut tx).await?;
+        tx.commit().await?;
+        Ok(done)
     }
 
     async fn apply_extras(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-        blobs::insert(conn, &self.extras.blobs.iter().collect::<Vec<_>>()).await?;
+        let packed: Vec<_> = self.extras.blobs.iter().collect();
+        blobs::insert(conn, &packed).await?;
         for (run, scope, step) in &self.extras.finished_maps {
             maps::remove(conn, *run, scope, *step).await?;
         }
@@ -432,7 +435,7 @@ impl<'a> Planner<'a> {
         done.commits += 1;
         done.steps += self.steps;
         done.runs += self.runs;
-        done.taken += self.taken + filled.len();
+        done.taken += self.taken;
         done.wake |= self.transition.wake;
         done.filled.extend(filled);
         for (at, lease, version) in self.continued {

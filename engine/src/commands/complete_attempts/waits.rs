@@ -1,7 +1,7 @@
 //! Attempts that do not end their step: it waits for a time, is ready again, or becomes a map whose items wait. Each touches its own lane
 //! only, guarded by the token.
 
-use super::{Batch, Completed, Decided, Decision, Expansion, Wake, decide::Wait, in_transaction};
+use super::{Batch, Completed, Decided, Decision, Expansion, Wake, decide::Wait};
 use crate::{
     definition::{Action, MapPlan},
     error::{Error, Result},
@@ -13,7 +13,7 @@ use crate::{
         rows::Lease,
     },
 };
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use std::time::Duration;
 
 /// Applies `batch.waits`; what is refused moves to the locked path, which tells a stale token from a run that is being stopped.
@@ -41,7 +41,10 @@ pub(super) async fn expand(conn: &mut PgConnection, batch: &mut Batch, by: Holde
     if batch.expansions.is_empty() {
         return Ok(());
     }
-    let accepted = in_transaction(conn, async |tx| expand_in(tx, &batch.expansions.iter().collect::<Vec<_>>(), by).await).await?;
+    let all: Vec<&Decided> = batch.expansions.iter().collect();
+    let mut tx = conn.begin().await?;
+    let accepted = expand_in(&mut tx, &all, by).await?;
+    tx.commit().await?;
     done.commits += 1;
     done.wake = true;
     for (at, d) in std::mem::take(&mut batch.expansions).into_iter().enumerate() {

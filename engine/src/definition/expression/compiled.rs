@@ -72,6 +72,10 @@ impl Compiled {
         ExpressionError::new(&self.pointer, &self.source, why)
     }
 
+    pub(super) fn is_bare(&self) -> bool {
+        self.bare.is_some()
+    }
+
     fn find<'b>(&self, bindings: &'b Bindings) -> Result<Found<'b>, ExpressionError> {
         match &self.bare {
             Some((root, path)) => bindings.find(root, path).map_err(|why| self.error(why)),

@@ -76,6 +76,11 @@ impl Template {
         self.constant.is_some()
     }
 
+    /// Only one expression, and that only a path: rendering walks JSON and evaluates nothing.
+    pub fn is_bare_reference(&self) -> bool {
+        matches!(&self.root, Node::Expression(expression) if expression.is_bare())
+    }
+
     /// Everything the expressions look up, in the order of the file; what is looked up twice is there twice.
     pub fn references(&self) -> &[Reference] {
         &self.references

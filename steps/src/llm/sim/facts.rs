@@ -102,7 +102,7 @@ impl<'t> Facts<'t> {
             self.dates.push(date.to_string());
         } else if let Some(number) = number(word) {
             let previous = at.checked_sub(1).and_then(|before| words.get(before)).copied().unwrap_or_default();
-            if is_money(word) || is_money(previous) || is_money(next) {
+            if !word.contains('%') && (is_money(word) || is_money(previous) || is_money(next)) {
                 self.amounts.push(number);
             }
             self.numbers.push(number);
@@ -169,6 +169,12 @@ pub(super) fn words_of(name: &str) -> Vec<String> {
 
 /// A number with or without thousands separators, currency signs and a percent sign around it.
 pub(super) fn number(text: &str) -> Option<f64> {
+    let (prefix, _) = text.split_once(|c: char| c.is_ascii_digit())?;
+    let (_, suffix) = text.rsplit_once(|c: char| c.is_ascii_digit())?;
+    // `INV-2031` is a name, `20kg` and `1st` are not plain numbers either.
+    if [prefix, suffix].iter().any(|part| part.contains(char::is_alphabetic) && !is_money(part)) {
+        return None;
+    }
     let text = text.trim_matches(|c: char| !c.is_ascii_digit() && c != '-').trim_end_matches('-');
     let (sign, digits) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
     if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ',' | '\'')) {
@@ -249,12 +255,19 @@ mod tests {
 
     #[test]
     fn numbers_are_read_in_either_notation() {
-        for (text, value) in
-            [("1,234.50", 1234.5), ("1.234,50", 1234.5), ("1,234", 1234.0), ("$12", 12.0), ("-3.125", -3.125), ("20%", 20.0), ("7.", 7.0)]
-        {
+        for (text, value) in [
+            ("1,234.50", 1234.5),
+            ("1.234,50", 1234.5),
+            ("1,234", 1234.0),
+            ("$12", 12.0),
+            ("-3.125", -3.125),
+            ("20%", 20.0),
+            ("7.", 7.0),
+            ("EUR5", 5.0),
+        ] {
             assert_eq!(number(text), Some(value), "{text}");
         }
-        for text in ["", "abc", "1-2", "v1a2", "-"] {
+        for text in ["", "abc", "1-2", "v1a2", "-", "INV-2031", "1st"] {
             assert_eq!(number(text), None, "{text}");
         }
     }

@@ -19,8 +19,8 @@
 //! | `seed` | another seed, other answers |
 
 use super::dice::Dice;
-use crate::{llm::model::ModelProblem, suggest, units};
-use krowoc_engine::ErrorClass;
+use crate::{llm::model::ModelProblem, suggest};
+use krowoc_engine::{ErrorClass, definition::parse_duration};
 use std::time::Duration;
 
 /// What a model's name says.
@@ -141,7 +141,9 @@ impl Parameters {
 
 fn time(name: &str, value: &str) -> Result<Duration, ModelProblem> {
     let wanted = "a duration of at most a day, like `200ms` or `2s`";
-    units::duration(value).filter(|time| *time <= LONGEST).ok_or_else(|| wrong(name, value, wanted))
+    // Elsewhere a bare number is of seconds; here `latency=200` is nearly always meant as milliseconds, so it is asked for.
+    let unit = value.ends_with(|c: char| c.is_ascii_alphabetic());
+    parse_duration(value).ok().filter(|time| unit && *time <= LONGEST).ok_or_else(|| wrong(name, value, wanted))
 }
 
 fn number(name: &str, value: &str, range: std::ops::RangeInclusive<f64>) -> Result<f64, ModelProblem> {
