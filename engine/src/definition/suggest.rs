@@ -3,8 +3,9 @@
 /// The candidate that `name` is most likely a slip of; none if all are far off. Equal distances: the first candidate.
 pub(crate) fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
-    // One slip for each three characters: more, and a suggestion is a guess.
-    let allowed = (wanted.chars().count() / 3).max(1);
+    // One slip for each three characters: more, and a suggestion is a guess. A single letter is no slip of another.
+    let length = wanted.chars().count();
+    let allowed = (length / 3).max(1).min(length.saturating_sub(1));
     candidates
         .into_iter()
         .filter(|candidate| *candidate != name)
@@ -40,6 +41,7 @@ mod tests {
             ("fetch", None),
             ("summarize", None),
             ("", None),
+            ("x", None),
         ] {
             assert_eq!(suggest(name, names), expected, "{name}");
         }

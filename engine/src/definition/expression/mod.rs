@@ -17,6 +17,7 @@ pub(super) mod value;
 mod tests;
 
 pub use bindings::Bindings;
+pub(super) use compiled::check_nesting;
 
 use super::Problem;
 use crate::payload::Payload;

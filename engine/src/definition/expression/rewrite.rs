@@ -87,6 +87,11 @@ pub(in crate::definition) struct Rewriter {
 }
 
 impl Rewriter {
+    /// For a template, which may assign names of its own.
+    pub(in crate::definition) fn for_template() -> Self {
+        Self { locals: vec![Vec::new()], ..Self::default() }
+    }
+
     fn is_local(&self, name: &str) -> bool {
         self.locals.iter().flatten().any(|local| local == name)
     }

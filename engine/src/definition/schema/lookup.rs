@@ -175,7 +175,8 @@ fn type_of(value: &Value) -> JsonType {
 
 /// An integer is a number too.
 fn common(a: &BTreeSet<JsonType>, b: &BTreeSet<JsonType>) -> BTreeSet<JsonType> {
-    let fits = |t: &JsonType, other: &BTreeSet<JsonType>| other.contains(t) || (*t == JsonType::Integer && other.contains(&JsonType::Number));
+    let fits =
+        |t: &JsonType, other: &BTreeSet<JsonType>| other.contains(t) || (*t == JsonType::Integer && other.contains(&JsonType::Number));
     a.iter().filter(|t| fits(t, b)).chain(b.iter().filter(|t| fits(t, a))).copied().collect()
 }
 
