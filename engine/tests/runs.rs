@@ -47,7 +47,7 @@ impl Fixture {
     }
 
     async fn done(self) {
-        self.worker.stop().await.expect("stopped");
+        eprintln!("stopping"); self.worker.stop().await.expect("stopped"); eprintln!("stopped");
         self.engine.pool().close().await;
         self.database.drop_database().await.expect("dropped");
     }

@@ -96,7 +96,11 @@ impl Worker {
                 let shared = carry_out.clone();
                 async move { Ok::<_, BoxDynError>(execute::execute(&shared, job).await) }
             });
-        let steps = tokio::spawn(worker.run());
+        let closed = shared.closed.clone();
+        let steps = tokio::spawn(worker.run_until(async move {
+            closed.cancelled().await;
+            Ok::<_, std::io::Error>(())
+        }));
         Ok(Self { shared, tasks, steps })
     }
 
