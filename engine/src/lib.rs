@@ -4,13 +4,22 @@
 //! [`worker`] (claim, execute, complete), [`lifecycle`] (the pure rules), `store` (the SQL that writes), [`queries`] (what people
 //! and programs read), [`maintenance`] (reaper, timers, retention). The engine knows no HTTP framework and no provider.
 
+pub mod commands;
 pub mod definition;
+mod engine;
 pub mod error;
 pub mod executor;
 pub mod id;
 pub mod lifecycle;
+pub mod listener;
 pub mod payload;
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod version;
+pub mod worker;
 
+pub use engine::Engine;
 pub use error::{Error, ErrorClass, Result};
 pub use id::{RunId, Scope, ScopePath, VersionId, WorkspaceId};
 pub use payload::Payload;

@@ -75,7 +75,7 @@ impl From<Ended> for StepState {
 pub enum FrameEnd {
     /// No step that matters failed.
     Succeeded,
-    /// The first step that failed, in the file's order; steps that could not run because of it are not its equals, even where they
+    /// The first step that failed, in the frame's order; steps that could not run because of it are not its equals, even where they
     /// stand before it.
     Failed {
         /// Its position in the frame.

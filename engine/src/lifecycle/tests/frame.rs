@@ -69,7 +69,7 @@ fn a_frame_starts_with_its_first_steps_on_the_first_lanes() {
 }
 
 #[test]
-fn successors_are_released_in_the_files_order() {
+fn successors_are_released_in_the_frames_order() {
     let dag = Graph::new().step("a", &[]).step("b", &["a"]).step("c", &["a"]).step("d", &["a"]).build();
     let advance = FrameState::start(&dag, ROOT).advance(&dag, ROOT, 0, Ended::Succeeded).expect("legal");
     assert_eq!(advance, Advance { released: vec![1, 2, 3], end: None });
@@ -119,7 +119,7 @@ fn a_frame_fails_by_the_step_that_failed_not_by_one_that_could_not_run_because_o
 }
 
 #[test]
-fn of_several_failures_the_first_in_the_file_is_named_whichever_came_first() {
+fn of_several_failures_the_first_in_the_frame_is_named_whichever_came_first() {
     let dag = Graph::new().step("a", &[]).allow_failure().step("b", &[]).step("c", &[]).build();
     let mut frame = FrameState::start(&dag, ROOT);
     for local in [2, 1] {

@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// Steps in the file's order; each may need any other, as long as there is no cycle.
+/// Steps in the frame's order; each may need any other, as long as there is no cycle: no rule relies on theirs.
 #[derive(Default)]
 pub(crate) struct Graph(Vec<Node>);
 
@@ -99,7 +99,8 @@ pub(crate) fn at(dag: &Dag, id: &str) -> u16 {
 
 fn dag(steps: Vec<Step>, frames: Vec<Frame>) -> Dag {
     let (input, output, output_schema, timeout) = (None, None, None, None);
-    Dag { name: "test".into(), steps, frames, input, output, output_schema, timeout, prompts: Arc::default() }
+    let output_reads = Reads::default();
+    Dag { name: "test".into(), steps, frames, input, output, output_reads, output_schema, timeout, prompts: Arc::default() }
 }
 
 fn step(id: &str, prefix: &str, frame: FrameIx, local: u16, action: Action) -> Step {

@@ -22,7 +22,7 @@ struct PlannedStep {
     fate: Ended,
     /// When it is redriven.
     again: Ended,
-    /// Where it stands in the file: order there says nothing about order in time.
+    /// Where it stands in the frame: no rule may take that for an order in time.
     place: u16,
 }
 
@@ -58,10 +58,10 @@ fn choices() -> impl Strategy<Value = Vec<u8>> {
 
 impl Plan {
     fn compile(&self) -> Game {
-        let mut file = self.steps.iter().enumerate().collect::<Vec<_>>();
-        file.sort_by_key(|(_, step)| step.place);
+        let mut frame = self.steps.iter().enumerate().collect::<Vec<_>>();
+        frame.sort_by_key(|(_, step)| step.place);
         let mut graph = Graph::new();
-        for (nth, step) in &file {
+        for (nth, step) in &frame {
             let needs = step.needs.iter().filter(|_| *nth > 0).map(|ix| ix.index(*nth)).collect::<BTreeSet<_>>();
             let needs = needs.into_iter().map(name).collect::<Vec<_>>();
             graph = graph.step(&name(*nth), &needs.iter().map(String::as_str).collect::<Vec<_>>()).join(step.join);

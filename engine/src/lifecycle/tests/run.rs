@@ -10,7 +10,7 @@ fn every_pair_of_status_and_event_leads_where_the_table_says() {
     #[rustfmt::skip]
     let table = [
         (Running,    [Some(Succeeded), Some(Failed), Some(Cancelling), None,            Some(Running)]),
-        (Cancelling, [None,            None,         Some(Cancelling), Some(Cancelled), None]),
+        (Cancelling, [None,            Some(Failed), Some(Cancelling), Some(Cancelled), None]),
         (Succeeded,  [None,            None,         None,             None,            None]),
         (Failed,     [None,            None,         None,             None,            Some(Running)]),
         (Cancelled,  [None,            None,         None,             None,            None]),
