@@ -4,12 +4,16 @@
 //! [`worker`] (claim, execute, complete), [`lifecycle`] (the pure rules), `store` (the SQL that writes), [`queries`] (what people
 //! and programs read), [`maintenance`] (reaper, timers, retention). The engine knows no HTTP framework and no provider.
 
+pub mod commands;
 pub mod definition;
 pub mod error;
 pub mod executor;
 pub mod id;
 pub mod lifecycle;
+pub mod path;
 pub mod payload;
+pub mod queries;
+pub(crate) mod store;
 
 pub use error::{Error, ErrorClass, Result};
 pub use id::{RunId, Scope, ScopePath, VersionId, WorkspaceId};

@@ -6,9 +6,11 @@
 
 pub mod frame;
 pub mod outcome;
+pub mod rebuild;
 pub mod run;
 pub mod seconds;
 
 pub use frame::{Advance, Ended, FrameEnd, FrameState, StepState};
 pub use outcome::{AttemptEnd, Counters, Verdict};
+pub use rebuild::rebuild;
 pub use run::{RunEvent, RunStatus};

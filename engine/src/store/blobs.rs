@@ -1,0 +1,91 @@
+//! Payloads too large for a row: LZ4 block format with the length in front, kept once per run and content.
+
+use crate::{id::RunId, payload::Payload};
+use sqlx::PgConnection;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// Payloads up to this many bytes stay in their row.
+pub(crate) const INLINE_LIMIT: usize = 256 * 1024;
+
+/// What the row keeps of a payload that has moved out: blake3 of its text.
+pub(crate) type BlobHash = [u8; 32];
+
+/// A payload as it is stored outside its row.
+pub(crate) struct Packed {
+    /// Of the uncompressed text.
+    pub hash: BlobHash,
+    /// Of the uncompressed text, in bytes.
+    pub size: i32,
+    /// Compressed.
+    pub data: Vec<u8>,
+}
+
+/// Compresses a text.
+pub(crate) fn pack(text: &str) -> Packed {
+    // A JSON text in PostgreSQL is below 1 GiB, so the size fits.
+    Packed {
+        hash: *blake3::hash(text.as_bytes()).as_bytes(),
+        size: text.len() as i32,
+        data: lz4_flex::compress_prepend_size(text.as_bytes()),
+    }
+}
+
+/// Stores packed payloads, each for the run at the same position; what is there already stays.
+pub(crate) async fn insert(conn: &mut PgConnection, runs: &[RunId], packed: &[Packed]) -> Result<(), sqlx::Error> {
+    let runs: Vec<Uuid> = runs.iter().map(|r| r.0).collect();
+    let hashes: Vec<Vec<u8>> = packed.iter().map(|p| p.hash.to_vec()).collect();
+    let sizes: Vec<i32> = packed.iter().map(|p| p.size).collect();
+    let data: Vec<Vec<u8>> = packed.iter().map(|p| p.data.clone()).collect();
+    sqlx::query!(
+        // Sorted: two transactions that store the same payloads must not wait for each other crosswise.
+        "INSERT INTO krowoc.blob (run_id, hash, size, data)
+         SELECT b.run, b.hash, b.size, b.data FROM unnest($1::uuid[], $2::bytea[], $3::int[], $4::bytea[]) AS b(run, hash, size, data) ORDER BY 1, 2
+         ON CONFLICT (run_id, hash) DO NOTHING",
+        &runs,
+        &hashes,
+        &sizes,
+        &data
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Loads payloads in one round trip. What is not there is missing in the answer; data that is no payload is a decoding error.
+pub(crate) async fn load(conn: &mut PgConnection, keys: &[(RunId, Vec<u8>)]) -> Result<HashMap<(RunId, Vec<u8>), Payload>, sqlx::Error> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let runs: Vec<Uuid> = keys.iter().map(|k| k.0.0).collect();
+    let hashes: Vec<Vec<u8>> = keys.iter().map(|k| k.1.clone()).collect();
+    let rows = sqlx::query!(
+        "SELECT DISTINCT ON (b.run_id, b.hash) b.run_id, b.hash, b.data FROM unnest($1::uuid[], $2::bytea[]) AS k(run, hash)
+         JOIN krowoc.blob b ON b.run_id = k.run AND b.hash = k.hash ORDER BY b.run_id, b.hash",
+        &runs,
+        &hashes
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(|r| Ok(((RunId(r.run_id), r.hash), unpack(&r.data)?))).collect()
+}
+
+fn unpack(data: &[u8]) -> Result<Payload, sqlx::Error> {
+    let bytes = lz4_flex::decompress_size_prepended(data).map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
+    let text = String::from_utf8(bytes).map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
+    Ok(Payload::from_json_text(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_comes_back_as_it_went() {
+        let text = format!("[{}null]", r#""a\u0000b", "#.repeat(100_000));
+        let packed = pack(&text);
+        assert!(packed.data.len() < text.len() / 10);
+        assert_eq!(unpack(&packed.data).unwrap().as_str(), text);
+        assert!(unpack(&packed.data[..packed.data.len() / 2]).is_err());
+    }
+}
