@@ -244,7 +244,7 @@ END $$;
 -- Attempts that end without ending their step: it waits for a time, for its items, or is ready again. A stale token is left out; the
 -- positions (from 1) of those accepted come back. An attempt with a status is put on record.
 CREATE FUNCTION krowoc.reschedule_v1(
-  k_run uuid[], k_scope bytea[], k_lane int[], k_token bigint[], k_state text[], k_phase smallint[], k_delay float8[], k_failures smallint[], k_losses smallint[], k_excused float8[],
+  k_run uuid[], k_scope bytea[], k_lane int[], k_token bigint[], k_state text[], k_phase smallint[], k_delay float8[], k_due timestamptz[], k_failures smallint[], k_losses smallint[], k_excused float8[],
   a_step smallint[], a_attempt smallint[], a_status text[], a_class text[], a_ms int[], a_error text[], a_usage text[], wrk int, wake boolean)
 RETURNS SETOF int
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -252,8 +252,8 @@ DECLARE t timestamptz := krowoc.now(); took int[];
 BEGIN
   WITH u AS (
       UPDATE krowoc.lane l SET state = k.state::krowoc.lane_state, phase = k.phase, failures = k.failures, losses = k.losses, token = NULL, lease_until = NULL,
-        ready_at = t + make_interval(secs => k.delay), total_from = l.total_from + make_interval(secs => k.excused)
-      FROM unnest(k_run, k_scope, k_lane, k_token, k_state, k_phase, k_delay, k_failures, k_losses, k_excused) WITH ORDINALITY AS k(run, scp, lane, token, state, phase, delay, failures, losses, excused, at)
+        ready_at = coalesce(k.due, t + make_interval(secs => k.delay)), total_from = l.total_from + make_interval(secs => k.excused)
+      FROM unnest(k_run, k_scope, k_lane, k_token, k_state, k_phase, k_delay, k_due, k_failures, k_losses, k_excused) WITH ORDINALITY AS k(run, scp, lane, token, state, phase, delay, due, failures, losses, excused, at)
       WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token AND l.state = 'leased'
       RETURNING k.at::int, l.ready_at)
     , a AS (
@@ -264,4 +264,33 @@ BEGIN
     SELECT array_agg(u.at) INTO took FROM u;
   IF wake AND EXISTS (SELECT FROM krowoc.worker w WHERE w.idle AND w.id <> wrk) THEN PERFORM pg_notify('krowoc_ready', ''); END IF;
   RETURN QUERY SELECT unnest(took);
+END $$;
+
+-- What steps look at, in one round trip per kind: results by address, run headers, item chunks. Positions (from 1) tell which is which.
+CREATE FUNCTION krowoc.load_results_v1(k_run uuid[], k_scope bytea[], k_step smallint[])
+RETURNS TABLE (at int, output text, output_blob bytea)
+LANGUAGE sql STABLE SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+  SELECT k.at::int, r.output::text, r.output_blob FROM unnest(k_run, k_scope, k_step) WITH ORDINALITY AS k(run, scp, stp, at)
+  JOIN krowoc.step_result r ON r.run_id = ANY (ARRAY[k.run]) AND r.scope = k.scp AND r.step = k.stp AND r.status = 'succeeded'
+$$;
+
+CREATE FUNCTION krowoc.load_chunks_v1(k_run uuid[], k_scope bytea[], k_step smallint[], k_chunk int[])
+RETURNS TABLE (at int, items text, keys text)
+LANGUAGE sql STABLE SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+  SELECT k.at::int, c.items::text, c.keys::text FROM unnest(k_run, k_scope, k_step, k_chunk) WITH ORDINALITY AS k(run, scp, stp, chunk, at)
+  JOIN krowoc.map_chunk c ON c.run_id = ANY (ARRAY[k.run]) AND c.scope = k.scp AND c.step = k.stp AND c.chunk = k.chunk
+$$;
+
+-- Renews the leases that are still held; the positions (from 1) of those come back. A lane that is being written right now is skipped and
+-- counts as held: whoever writes it decides.
+CREATE FUNCTION krowoc.renew_v1(k_run uuid[], k_scope bytea[], k_lane int[], k_token bigint[], lease float8) RETURNS SETOF int
+LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE until timestamptz := krowoc.now() + make_interval(secs => lease);
+BEGIN
+  UPDATE krowoc.lane l SET lease_until = until FROM (
+    SELECT h.run_id, h.scope, h.lane FROM unnest(k_run, k_scope, k_lane, k_token) AS k(run, scp, lane, token)
+    JOIN krowoc.lane h ON h.run_id = ANY (ARRAY[k.run]) AND h.scope = k.scp AND h.lane = k.lane AND h.token = k.token AND h.state = 'leased' FOR UPDATE OF h SKIP LOCKED) x
+    WHERE l.run_id = ANY (ARRAY[x.run_id]) AND l.scope = x.scope AND l.lane = x.lane;
+  RETURN QUERY SELECT k.at::int FROM unnest(k_run, k_scope, k_lane, k_token) WITH ORDINALITY AS k(run, scp, lane, token, at)
+    JOIN krowoc.lane h ON h.run_id = ANY (ARRAY[k.run]) AND h.scope = k.scp AND h.lane = k.lane AND h.token = k.token AND h.state = 'leased';
 END $$;

@@ -10,10 +10,13 @@ pub mod error;
 pub mod executor;
 pub mod id;
 pub mod lifecycle;
+pub mod listener;
 pub mod path;
 pub mod payload;
 pub mod queries;
-pub(crate) mod store;
+mod store;
+pub mod version;
+pub mod worker;
 
 pub use error::{Error, ErrorClass, Result};
 pub use id::{RunId, Scope, ScopePath, VersionId, WorkspaceId};

@@ -1,1 +1,17 @@
-//! Commands.
+//! Every change of durable state, one file each. A command opens the transaction, takes locks in the stated order (scopes by key → maps →
+//! spans → lanes → run), asks `lifecycle`, applies through `store`, commits.
+
+mod cancel_run;
+pub(crate) mod complete_attempts;
+mod migrate;
+mod reap;
+mod register_workflow;
+mod start_runs;
+
+pub use cancel_run::{Cancelled, cancel_run};
+pub use migrate::{check_schema, migrate};
+pub(crate) use cancel_run::{stop_run, finish_stopped};
+pub(crate) use reap::reap;
+pub use register_workflow::{Registered, register_workflow};
+pub(crate) use start_runs::new_token;
+pub use start_runs::{Local, LocalStep, StartRun, StartedRun, start_runs};

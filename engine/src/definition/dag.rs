@@ -22,6 +22,8 @@ pub struct Dag {
     pub input: Option<Schema>,
     /// The run's output, computed when every step has ended.
     pub output: Option<Template>,
+    /// What `output` looks at.
+    pub output_reads: Reads,
     /// What the run's output must satisfy.
     pub output_schema: Option<Schema>,
     /// Wall clock for the whole run.
@@ -52,7 +54,8 @@ impl Dag {
 pub struct Frame {
     /// The map whose items this frame is carried out for; none for the root.
     pub owner: Option<StepIx>,
-    /// The steps, in the file's order. A step's `local` is its position here.
+    /// The steps: each after those it waits for, and by id where that leaves a choice. So two files that differ in the order of
+    /// their keys alone, and therefore are the same version, number their steps alike. A step's `local` is its position here.
     pub members: Vec<StepIx>,
     /// Those without predecessors.
     pub roots: Vec<StepIx>,
@@ -89,12 +92,13 @@ pub struct Step {
     pub output: Option<Schema>,
     /// What it does.
     pub action: Action,
-    /// What `when` and `action` look at.
+    /// What `when` and `action` look at (a map's `over` and `key`; its `collect` has reads of its own).
     pub reads: Reads,
 }
 
 /// What a step does.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once for each step of a version, then only looked at")]
 pub enum Action {
     /// A step kind with its configuration.
     Task {
@@ -126,7 +130,8 @@ pub struct MapPlan {
     pub tolerate: Tolerance,
     /// What each item contributes to the output; none: the output is a count.
     pub collect: Option<Template>,
-    /// What `key` looks at (`collect` looks only at the body's steps, the item and what the map itself reads).
+    /// What `collect` looks at: steps of the body, the item, and what stands around the map. What `over` and `key` look at is
+    /// among the step's own `reads`; with a `key` over the item, those name the map itself among the items.
     pub collect_reads: Reads,
 }
 

@@ -1,18 +1,36 @@
 //! From a workflow file to a compiled [`Dag`]: parse (once, to JSON and positions), validate (every problem at once), compile.
 //! Pure: nothing here reads a clock, a database or the network; files are read by the caller or by [`PromptFolder`].
 
+mod assemble;
+mod check;
 mod dag;
+mod defaults;
+mod digest;
+mod draft;
+mod duration;
+mod explain;
 mod expression;
+mod graph;
+mod language_schema;
+mod model;
+mod pointer;
 mod problem;
 mod prompt;
+mod references;
 mod schema;
 mod source;
+mod source_node;
+mod structure;
+mod suggest;
 mod workflow;
 
+pub use check::Check;
 pub use dag::{Action, Backoff, BackoffKind, Dag, Frame, Jitter, Join, MapPlan, Reads, RetryPolicy, Step, Timeouts, Tolerance, WaitPlan};
+pub use duration::parse_duration;
 pub use expression::{Bindings, ExpressionError, Reference, RunFacts, Segment, Template};
+pub use language_schema::json_schema;
 pub use problem::{Problem, Span};
 pub use prompt::{PromptFolder, PromptMessage, PromptSource, PromptVersion};
-pub use schema::{Schema, Violation};
+pub use schema::{JsonType, Lookup, Schema, Violation};
 pub use source::Source;
-pub use workflow::{Check, Compiled, compile, json_schema, restore};
+pub use workflow::{Compiled, compile, restore};

@@ -1,34 +1,258 @@
-//! The text of a file with the positions of everything in it.
+//! The text of a file with the positions of everything in it. Parsing is strict: what YAML has beyond JSON (tags of one's own,
+//! merge keys, keys that are not text, several documents) is refused with its place.
 
-use super::{Problem, Span};
-use serde_json::Value;
+use super::{Problem, Span, pointer, source_node::Node};
+use serde_json::{Map, Value};
+use serde_saphyr::{Location, Spanned, budget::BudgetBreach};
+use std::collections::HashMap;
 
 /// A parsed document: its JSON and, for every JSON pointer, where it stands in the text.
-pub struct Source {}
+#[derive(Debug)]
+pub struct Source {
+    file: String,
+    text: String,
+    json: Value,
+    places: HashMap<String, Place>,
+}
+
+/// Where a node stands: its key (none in lists and for the whole) and its value.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    key: Option<Span>,
+    value: Span,
+    /// The key says better where it is: a mapping, a list, or nothing at all.
+    by_key: bool,
+}
 
 impl Source {
+    /// The largest file.
+    pub const MAX_BYTES: usize = 2 * 1024 * 1024;
+    /// The deepest nesting: JSON parsers stop at 127, and a definition travels inside other documents.
+    pub const MAX_DEPTH: usize = 100;
+
     /// Parses YAML 1.2 (JSON is a part of it). `file` is how problems name it.
-    pub fn parse(_file: &str, _text: &str) -> Result<Self, Vec<Problem>> {
-        unimplemented!()
+    pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        let refuse = |problem| vec![Problem { file: Some(file.into()), ..problem }];
+        if text.len() > Self::MAX_BYTES {
+            let message = format!("the file has {} bytes; {} is the most", text.len(), Self::MAX_BYTES);
+            return Err(refuse(Problem::new("too_large", "", message).help("move long texts into prompt files or the run's input")));
+        }
+        let root = nodes(text).map_err(|problem| refuse(*problem))?;
+        let Some(root) = root else {
+            return Err(refuse(Problem::new("empty", "", "the file is empty").help("start with `krowoc: v1`")));
+        };
+        let mut source = Self { file: file.into(), text: text.into(), json: Value::Null, places: HashMap::new() };
+        let mut problems = Vec::new();
+        source.json = source.take(root, None, &mut String::new(), &mut problems);
+        if problems.is_empty() { Ok(source) } else { Err(problems) }
     }
+
+    /// The same from bytes, which must be UTF-8.
+    pub fn parse_bytes(file: &str, bytes: &[u8]) -> Result<Self, Vec<Problem>> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::parse(file, text),
+            Err(e) => {
+                let valid = String::from_utf8_lossy(&bytes[..e.valid_up_to()]);
+                let line = valid.matches('\n').count() as u32 + 1;
+                let column = valid.rsplit('\n').next().map_or(0, |l| l.chars().count()) as u32 + 1;
+                let mut problem = Problem::new("invalid_utf8", "", "the file is not UTF-8").help("save it as UTF-8");
+                problem.file = Some(file.into());
+                problem.span = Some(Span { line, column, offset: e.valid_up_to(), length: 1 });
+                Err(vec![problem])
+            }
+        }
+    }
+
     /// The file's name as given.
     pub fn file(&self) -> &str {
-        unimplemented!()
+        &self.file
     }
+
     /// The text.
     pub fn text(&self) -> &str {
-        unimplemented!()
+        &self.text
     }
+
     /// The document.
     pub fn json(&self) -> &Value {
-        unimplemented!()
+        &self.json
     }
+
     /// Where the value at the pointer stands; the nearest enclosing one if it is not there.
-    pub fn span(&self, _pointer: &str) -> Option<Span> {
-        unimplemented!()
+    pub fn span(&self, pointer: &str) -> Option<Span> {
+        self.nearest(pointer).map(|place| place.value)
     }
-    /// Puts file and span into the problem.
-    pub fn locate(&self, _problem: Problem) -> Problem {
-        unimplemented!()
+
+    /// Where the key of the member at the pointer stands; an element of a list has none, its value stands in for it.
+    pub fn span_of_key(&self, pointer: &str) -> Option<Span> {
+        self.nearest(pointer).map(|place| place.key.unwrap_or(place.value))
     }
+
+    /// Puts file and span into the problem: a scalar's own place, the key that introduces a mapping, a list or nothing. A span that is
+    /// there already stays.
+    pub fn locate(&self, mut problem: Problem) -> Problem {
+        if problem.file.is_none() {
+            problem.file = Some(self.file.clone());
+            if problem.span.is_none() {
+                let place = self.nearest(&problem.pointer);
+                problem.span = place.map(|p| if p.by_key { p.key.unwrap_or(p.value) } else { p.value });
+            }
+        }
+        problem
+    }
+
+    /// Puts file and the key's span into the problem, for what is wrong with a name.
+    pub fn locate_key(&self, mut problem: Problem) -> Problem {
+        problem.span = problem.span.or_else(|| self.span_of_key(&problem.pointer));
+        problem.file.get_or_insert_with(|| self.file.clone());
+        problem
+    }
+
+    fn nearest(&self, pointer: &str) -> Option<Place> {
+        let mut at = pointer;
+        loop {
+            if let Some(place) = self.places.get(at) {
+                return Some(*place);
+            }
+            at = &at[..at.rfind('/')?];
+        }
+    }
+
+    /// Turns a node into JSON and notes the places of all in it. The depth is bounded by the parser's budget.
+    fn take(&mut self, node: Spanned<Node>, key: Option<Span>, at: &mut String, problems: &mut Vec<Problem>) -> Value {
+        let by_key = matches!(node.value, Node::Map(_) | Node::List(_) | Node::Scalar(Value::Null));
+        self.places.insert(at.clone(), Place { key, value: self.span_at(node.referenced), by_key });
+        let end = at.len();
+        match node.value {
+            Node::Scalar(value) => value,
+            Node::List(items) => {
+                let items = items.into_iter().enumerate().map(|(i, item)| {
+                    pointer::push(at, &i.to_string());
+                    let value = self.take(item, None, at, problems);
+                    at.truncate(end);
+                    value
+                });
+                Value::Array(items.collect())
+            }
+            Node::Map(members) => {
+                let mut map = Map::with_capacity(members.len());
+                for (name, value) in members {
+                    let span = self.span_at(name.referenced);
+                    let name = match name.value {
+                        Node::Scalar(Value::String(name)) => name,
+                        other => {
+                            problems.push(self.at_span(key_problem(&other, at), span));
+                            continue;
+                        }
+                    };
+                    pointer::push(at, &name);
+                    if map.contains_key(&name) {
+                        let first = self.places.get(at.as_str()).and_then(|p| p.key);
+                        problems.push(self.at_span(duplicate_problem(&name, at, first), span));
+                    } else {
+                        let value = self.take(value, Some(span), at, problems);
+                        map.insert(name, value);
+                    }
+                    at.truncate(end);
+                }
+                Value::Object(map)
+            }
+        }
+    }
+
+    fn at_span(&self, problem: Problem, span: Span) -> Problem {
+        Problem { file: Some(self.file.clone()), span: Some(span), ..problem }
+    }
+
+    fn span_at(&self, location: Location) -> Span {
+        span_in(&self.text, location)
+    }
+}
+
+/// Parses with a stack of its own: the parser recurses, and its frames for [`Source::MAX_DEPTH`] levels are more than a thread of
+/// a runtime has.
+fn nodes(text: &str) -> Result<Option<Spanned<Node>>, Box<Problem>> {
+    const STACK_BYTES: usize = 16 * 1024 * 1024;
+    std::thread::scope(|scope| {
+        let parse = || serde_saphyr::from_str_with_options(text, options()).map_err(|e| Box::new(syntax_problem(&e, text)));
+        match std::thread::Builder::new().name("parse".into()).stack_size(STACK_BYTES).spawn_scoped(scope, parse) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(e) => Err(Box::new(Problem::new("internal", "", format!("no thread to parse the file: {e}")))),
+        }
+    })
+}
+
+fn key_problem(key: &Node, at: &str) -> Problem {
+    let problem = Problem::new("invalid_key", at, "a key must be text");
+    match key {
+        Node::Scalar(Value::Null) => problem.help("name the key"),
+        Node::Scalar(value) => problem.help(format!("put it in quotes: \"{value}\"")),
+        _ => problem.help("a mapping or a list can't be a key; if this was to be an expression, put it in quotes"),
+    }
+}
+
+fn duplicate_problem(name: &str, at: &str, first: Option<Span>) -> Problem {
+    let problem = Problem::new("duplicate_key", at, format!("the key `{name}` is there twice"));
+    match first {
+        Some(first) => problem.help(format!("the first is at line {}, column {}", first.line, first.column)),
+        None => problem,
+    }
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        // Our own pass finds every duplicate, with both places.
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
+        merge_keys: serde_saphyr::MergeKeyPolicy::Error,
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        reject_unsupported_tags: true,
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::Reject,
+        with_snippet: false,
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+            max_replay_stack_depth: 16,
+            max_alias_expansions_per_anchor: 1_000,
+        },
+        budget: serde_saphyr::budget! {
+            max_depth: Source::MAX_DEPTH,
+            max_nodes: 1_000_000,
+            max_events: 3_000_000,
+            max_aliases: 1_000,
+            max_anchors: 1_000,
+            max_recorded_anchor_events: 100_000,
+        },
+    }
+}
+
+fn syntax_problem(error: &serde_saphyr::Error, text: &str) -> Problem {
+    use serde_saphyr::Error;
+    let error = error.without_snippet();
+    let problem = match error {
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            Problem::new("too_deep", "", format!("the document is nested deeper than {} levels", Source::MAX_DEPTH))
+        }
+        Error::MultipleDocuments { .. } => Problem::new("several_documents", "", "the file holds more than one document")
+            .help("one workflow per file: remove everything from `---` on"),
+        Error::MergeKeyNotAllowed { .. } => Problem::new("yaml", "", "merge keys (`<<`) are not part of the language")
+            .help("write the keys out, or put them under `defaults`"),
+        other => Problem::new("yaml", "", message(other)),
+    };
+    Problem { span: error.location().map(|l| span_in(text, l)), ..problem }
+}
+
+/// The parser's message without the place, which the problem has itself.
+fn message(error: &serde_saphyr::Error) -> String {
+    let message = error.to_string();
+    let first = message.lines().next().unwrap_or_default();
+    let cut = first.find(" at line ").unwrap_or(first.len());
+    first[..cut].trim_end_matches('.').trim_end_matches(':').to_owned()
+}
+
+fn span_in(text: &str, location: Location) -> Span {
+    let span = location.span();
+    let offset = span.byte_offset().and_then(|o| usize::try_from(o).ok()).unwrap_or(0).min(text.len());
+    let length = span.byte_len().and_then(|l| usize::try_from(l).ok()).unwrap_or(0).min(text.len() - offset);
+    Span { line: location.line() as u32, column: location.column() as u32, offset, length }
 }

@@ -20,7 +20,8 @@ pub enum RunStatus {
 pub enum RunEvent {
     /// Its steps have ended, none that matters failed, and its output was computed.
     Succeed,
-    /// Its steps have ended and one that matters failed, or its output could not be computed.
+    /// Its steps have ended and one that matters failed, or its output could not be computed; or it was stopped for a failure of its own
+    /// (its timeout) and the last attempt in flight has ended.
     Fail,
     /// Somebody asked for it to stop, or its time is up, while attempts are still in flight.
     Cancel,
@@ -65,7 +66,7 @@ impl RunStatus {
         use {RunEvent as E, RunStatus as S};
         match (self, event) {
             (S::Running, E::Succeed) => Ok(S::Succeeded),
-            (S::Running, E::Fail) => Ok(S::Failed),
+            (S::Running | S::Cancelling, E::Fail) => Ok(S::Failed),
             (S::Running | S::Cancelling, E::Cancel) => Ok(S::Cancelling),
             (S::Cancelling, E::LastAttemptEnded) => Ok(S::Cancelled),
             (S::Running | S::Failed, E::Redrive) => Ok(S::Running),

@@ -24,28 +24,27 @@ pub(crate) struct Packed {
 /// Compresses a text.
 pub(crate) fn pack(text: &str) -> Packed {
     // A JSON text in PostgreSQL is below 1 GiB, so the size fits.
-    Packed {
-        hash: *blake3::hash(text.as_bytes()).as_bytes(),
-        size: text.len() as i32,
-        data: lz4_flex::compress_prepend_size(text.as_bytes()),
-    }
+    Packed { hash: *blake3::hash(text.as_bytes()).as_bytes(), size: text.len() as i32, data: lz4_flex::compress_prepend_size(text.as_bytes()) }
 }
 
-/// Stores packed payloads, each for the run at the same position; what is there already stays.
-pub(crate) async fn insert(conn: &mut PgConnection, runs: &[RunId], packed: &[Packed]) -> Result<(), sqlx::Error> {
-    let runs: Vec<Uuid> = runs.iter().map(|r| r.0).collect();
-    let hashes: Vec<Vec<u8>> = packed.iter().map(|p| p.hash.to_vec()).collect();
-    let sizes: Vec<i32> = packed.iter().map(|p| p.size).collect();
-    let data: Vec<Vec<u8>> = packed.iter().map(|p| p.data.clone()).collect();
+/// Stores packed payloads for their runs; what is there already stays.
+pub(crate) async fn insert(conn: &mut PgConnection, blobs: &[&(RunId, Packed)]) -> Result<(), sqlx::Error> {
+    if blobs.is_empty() {
+        return Ok(());
+    }
+    let runs: Vec<Uuid> = blobs.iter().map(|b| b.0.0).collect();
+    let hashes: Vec<&[u8]> = blobs.iter().map(|b| &b.1.hash[..]).collect();
+    let sizes: Vec<i32> = blobs.iter().map(|b| b.1.size).collect();
+    let data: Vec<&[u8]> = blobs.iter().map(|b| &b.1.data[..]).collect();
     sqlx::query!(
         // Sorted: two transactions that store the same payloads must not wait for each other crosswise.
         "INSERT INTO krowoc.blob (run_id, hash, size, data)
          SELECT b.run, b.hash, b.size, b.data FROM unnest($1::uuid[], $2::bytea[], $3::int[], $4::bytea[]) AS b(run, hash, size, data) ORDER BY 1, 2
          ON CONFLICT (run_id, hash) DO NOTHING",
         &runs,
-        &hashes,
+        &hashes as _,
         &sizes,
-        &data
+        &data as _
     )
     .execute(conn)
     .await?;

@@ -1,0 +1,460 @@
+//! Ends of steps become a transition: which lanes go on, end or open, which results, which frames and runs are over.
+
+use super::{Completed, Decided, Decision, Inputs, Room, ScopeCache, cache::CachedScope};
+use crate::{
+    definition::Action,
+    error::{Error, Result},
+    executor::{StepError, Usage},
+    id::{RunId, ScopePath, StepIx},
+    lifecycle::{Counters, Ended, FrameEnd, RunEvent, RunStatus, StepState},
+    payload::Payload,
+    store::{
+        blobs,
+        hot::{self, Holder, ItemCount, Transition},
+        maps,
+        records::{self, AttemptRecord, DeadLetter, to_json},
+        rows::{Claimed, Lease},
+        runs::{self, RunFacts},
+    },
+    version::Version,
+};
+use sqlx::{Connection, PgConnection};
+use std::{sync::Arc, time::Duration};
+
+/// A successor that the completing process holds already.
+pub(crate) struct Continued {
+    pub lease: Lease,
+    pub version: Arc<Version>,
+    pub inputs: Inputs,
+}
+
+/// Collects a batch's transition.
+pub(crate) struct Planner<'a> {
+    pub transition: Transition,
+    by: Holder,
+    room: Option<&'a dyn Room>,
+    scopes: Vec<(CachedScope, bool)>,
+    continued: Vec<(usize, Lease, Arc<Version>)>,
+    extras: Extras,
+    taken: usize,
+    steps: usize,
+    runs: usize,
+}
+
+/// What needs statements of its own in the same transaction.
+#[derive(Default)]
+struct Extras {
+    blobs: Vec<(RunId, blobs::Packed)>,
+    failures: Vec<Failure>,
+    finished_maps: Vec<(RunId, ScopePath, i16)>,
+    untimed: Vec<uuid::Uuid>,
+}
+
+struct Failure {
+    lease: Lease,
+    version: Arc<Version>,
+    error: StepError,
+    input: Option<Payload>,
+    ms: i32,
+    workspace: i32,
+    generation: i16,
+}
+
+impl Extras {
+    fn is_empty(&self) -> bool {
+        self.blobs.is_empty() && self.failures.is_empty() && self.finished_maps.is_empty() && self.untimed.is_empty()
+    }
+}
+
+impl<'a> Planner<'a> {
+    pub fn new(by: Holder, room: Option<&'a dyn Room>) -> Self {
+        Self {
+            transition: Transition::default(),
+            by,
+            room,
+            scopes: vec![],
+            continued: vec![],
+            extras: Extras::default(),
+            taken: 0,
+            steps: 0,
+            runs: 0,
+        }
+    }
+
+    /// Can the rules take these ends on this state? Not where a cached copy is stale.
+    pub fn fits(scope: &CachedScope, group: &[Decided]) -> bool {
+        group.iter().all(|d| match d.version.step(d.lease.step) {
+            Some((_, step)) => usize::from(step.local) < scope.state.frame.steps().len() && scope.state.frame.step(step.local) == StepState::Live,
+            None => true,
+        })
+    }
+
+    /// Ends of steps in one scope, which [`fits`](Self::fits). `facts` are needed for failures only, which always come with them, from the
+    /// locked path.
+    pub fn scope(&mut self, mut scope: CachedScope, group: &[&Decided], facts: Option<&RunFacts>) -> Result<()> {
+        let at = self.scopes.len();
+        let ended = self.scope_steps(&mut scope, group, facts, at)?;
+        self.scopes.push((scope, ended));
+        Ok(())
+    }
+
+    fn scope_steps(&mut self, scope: &mut CachedScope, group: &[&Decided], facts: Option<&RunFacts>, at: usize) -> Result<bool> {
+        let (old, root) = (scope.state.version, scope.scope.is_root());
+        let mut seq = old;
+        let mut ended = false;
+        for d in group {
+            scope.input = scope.input.take().or_else(|| d.inputs.input.clone());
+            scope.facts = scope.facts.take().or_else(|| d.inputs.facts.clone());
+            ended |= match d.version.step(d.lease.step) {
+                Some((ix, _)) => self.step_ended(scope, d, ix, facts, &mut seq, at)?,
+                None if d.lease.step == Lease::FINISH => self.finished(scope, d, &mut seq)?,
+                None => self.entered(scope, d, at)?,
+            };
+        }
+        // Inside a map there are no events; the version only guards.
+        scope.state.version = if root && seq > old { seq } else { old + 1 };
+        let t = &mut self.transition.scopes;
+        t.run.push(scope.run.0);
+        t.scope.push(scope.scope.0.clone());
+        t.old.push(old);
+        t.new.push(scope.state.version);
+        t.steps.push((!ended).then(|| scope.state.frame.encode()));
+        Ok(ended)
+    }
+
+    fn step_ended(&mut self, scope: &mut CachedScope, d: &Decided, ix: StepIx, facts: Option<&RunFacts>, seq: &mut i32, at: usize) -> Result<bool> {
+        let step = d.version.dag.step(ix);
+        let ended = match &d.decision {
+            Decision::Succeeded { .. } => Ended::Succeeded,
+            Decision::Skipped => Ended::Skipped,
+            Decision::Failed { .. } => Ended::Failed,
+            other => return Err(Error::Internal(format!("{other:?} does not end a step"))),
+        };
+        let advance = scope.state.frame.advance(&d.version.dag, step.frame, step.local, ended).map_err(|e| Error::Internal(e.to_string()))?;
+        if scope.scope.is_root() {
+            *seq += 1;
+        }
+        self.result(d, if scope.scope.is_root() { *seq } else { 0 }, facts)?;
+        if let Decision::Succeeded { output, .. } = &d.decision
+            && d.version.read[ix.at()]
+        {
+            scope.remember(ix, output);
+        }
+        let members = &d.version.dag.frame(step.frame).members;
+        let mut released = advance.released.iter().map(|local| members[usize::from(*local)]);
+        let first = released.next();
+        for next in released {
+            let lane = scope.state.frame.open_lane();
+            self.open(d, lane, next, at);
+        }
+        match (first, advance.end) {
+            (Some(next), _) => self.go_on(d, next.0 as i16, d.version.queues[next.at()], at),
+            (None, Some(FrameEnd::Succeeded)) if scope.scope.is_root() && d.version.dag.output.is_some() => {
+                self.go_on(d, Lease::FINISH, d.lease.queue, at);
+            }
+            (None, Some(end)) => {
+                self.end_lane(d);
+                self.frame_ended(scope, d, end, seq);
+                return Ok(true);
+            }
+            (None, None) => self.end_lane(d),
+        }
+        Ok(false)
+    }
+
+    fn frame_ended(&mut self, scope: &CachedScope, d: &Decided, end: FrameEnd, seq: &mut i32) {
+        match scope.scope.parent() {
+            Some((parent, map, _)) => self.count_item(d.lease.run, parent, map, matches!(end, FrameEnd::Failed { .. })),
+            None => match end {
+                FrameEnd::Succeeded => self.run_ended(d, RunEvent::Succeed, seq, None, None),
+                FrameEnd::Failed { step } => {
+                    let name = &d.version.dag.step(d.version.dag.frame(crate::id::FrameIx::ROOT).members[usize::from(step)]).id;
+                    let error = serde_json::json!({ "message": format!("step `{name}` failed"), "step": name });
+                    self.run_ended(d, RunEvent::Fail, seq, None, Some(error.to_string()));
+                }
+            },
+        }
+    }
+
+    /// The run's output was computed, or could not be.
+    fn finished(&mut self, scope: &CachedScope, d: &Decided, seq: &mut i32) -> Result<bool> {
+        self.end_lane(d);
+        match &d.decision {
+            Decision::Succeeded { output, .. } => self.run_ended(d, RunEvent::Succeed, seq, Some(output), None),
+            Decision::Failed { error, .. } => self.run_ended(d, RunEvent::Fail, seq, None, Some(to_json(error)?)),
+            other => return Err(Error::Internal(format!("{other:?} does not end run {}", scope.run))),
+        }
+        Ok(true)
+    }
+
+    /// An item with several first steps: the entry's lane is the first one's, the others open theirs, as its state has it already.
+    fn entered(&mut self, _scope: &CachedScope, d: &Decided, at: usize) -> Result<bool> {
+        let frame = d.version.dag.frame(d.version.frame_of(&d.lease.scope)?);
+        for (lane, root) in frame.roots.iter().enumerate() {
+            match lane {
+                0 => self.go_on(d, root.0 as i16, d.version.queues[root.at()], at),
+                _ => self.open(d, lane as i32, *root, at),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The end of an item whose body is one step.
+    pub fn bare_item(&mut self, d: &Decided, facts: Option<&RunFacts>) -> Result<()> {
+        self.result(d, 0, facts)?;
+        self.end_lane(d);
+        let (parent, map, _) = d.lease.scope.parent().ok_or_else(|| Error::Internal("an item without a map".into()))?;
+        let step = d.version.step(d.lease.step).map(|(_, step)| step);
+        let failed = matches!(d.decision, Decision::Failed { .. }) && !step.is_some_and(|s| s.allow_failure);
+        self.count_item(d.lease.run, parent, map, failed);
+        Ok(())
+    }
+
+    fn count_item(&mut self, run: RunId, parent: ScopePath, map: StepIx, failed: bool) {
+        let count: &mut ItemCount = self.transition.items.0.entry((run, parent, map.0 as i16)).or_default();
+        count.done += 1;
+        count.failed += i32::from(failed);
+    }
+
+    fn result(&mut self, d: &Decided, seq: i32, facts: Option<&RunFacts>) -> Result<()> {
+        let r = &mut self.transition.results;
+        let (status, output, error, usage): (_, Option<&Payload>, Option<&StepError>, Option<&Usage>) = match &d.decision {
+            Decision::Succeeded { output, usage } => ("succeeded", Some(output), None, usage.as_ref()),
+            Decision::Skipped => ("skipped", None, None, None),
+            Decision::Failed { error, .. } => ("failed", None, Some(error), error.usage.as_ref()),
+            other => return Err(Error::Internal(format!("{other:?} is no result"))),
+        };
+        self.steps += 1;
+        let (inline, blob) = match output {
+            Some(output) if output.len() > blobs::INLINE_LIMIT => {
+                let packed = blobs::pack(output.as_str());
+                let hash = packed.hash.to_vec();
+                self.extras.blobs.push((d.lease.run, packed));
+                (None, Some(hash))
+            }
+            output => (output.cloned(), None),
+        };
+        r.run.push(d.lease.run.0);
+        r.scope.push(d.lease.scope.0.clone());
+        r.step.push(d.lease.step);
+        r.attempt.push(d.lease.attempt as i16);
+        r.seq.push(seq);
+        r.ms.push(d.ms);
+        r.status.push(status);
+        r.output.push(inline);
+        r.blob.push(blob);
+        r.error.push(error.map(to_json).transpose()?);
+        r.usage.push(usage.map(to_json).transpose()?);
+        if d.lease.phase == Lease::FILLED && d.version.step(d.lease.step).is_some_and(|(_, s)| matches!(s.action, Action::Map(_))) {
+            self.extras.finished_maps.push((d.lease.run, d.lease.scope.clone(), d.lease.step));
+        }
+        if let Decision::Failed { error, input } = &d.decision {
+            let facts = facts.ok_or_else(|| Error::Internal("a failure is decided under lock".into()))?;
+            self.extras.failures.push(Failure {
+                lease: d.lease.clone(),
+                version: d.version.clone(),
+                error: error.clone(),
+                input: input.clone(),
+                ms: d.ms,
+                workspace: facts.workspace,
+                generation: facts.generation,
+            });
+        }
+        Ok(())
+    }
+
+    fn continues(&self, queue: i16, priority: i16) -> bool {
+        self.room.is_some_and(|room| room.continues(queue, priority))
+    }
+
+    /// The lane goes on to another step, here if the queue is served and nothing more urgent waits.
+    fn go_on(&mut self, d: &Decided, step: i16, queue: i16, at: usize) {
+        let here = self.continues(queue, d.lease.priority);
+        let g = &mut self.transition.goes_on;
+        g.run.push(d.lease.run.0);
+        g.scope.push(d.lease.scope.0.clone());
+        g.lane.push(d.lease.lane);
+        g.token.push(d.lease.token);
+        g.step.push(step);
+        g.queue.push(queue);
+        g.state.push(if here { "leased" } else { "ready" });
+        self.handed_on(d, d.lease.lane, step, queue, here, at);
+    }
+
+    fn open(&mut self, d: &Decided, lane: i32, step: StepIx, at: usize) {
+        let queue = d.version.queues[step.at()];
+        let here = self.continues(queue, d.lease.priority) && self.room.is_some_and(Room::take);
+        self.taken += usize::from(here);
+        let o = &mut self.transition.opens;
+        o.run.push(d.lease.run.0);
+        o.scope.push(d.lease.scope.0.clone());
+        o.lane.push(lane);
+        o.version.push(d.version.id.0);
+        o.step.push(step.0 as i16);
+        o.queue.push(queue);
+        o.priority.push(d.lease.priority);
+        o.state.push(if here { "leased" } else { "ready" });
+        self.handed_on(d, lane, step.0 as i16, queue, here, at);
+    }
+
+    fn handed_on(&mut self, d: &Decided, lane: i32, step: i16, queue: i16, here: bool, at: usize) {
+        self.transition.wake |= !here;
+        if here {
+            let lease = Lease {
+                run: d.lease.run,
+                scope: d.lease.scope.clone(),
+                lane,
+                token: self.by.token,
+                version: d.lease.version,
+                step,
+                phase: Lease::FRESH,
+                attempt: 1,
+                counters: Counters::default(),
+                queue,
+                priority: d.lease.priority,
+                overdue: Duration::ZERO,
+            };
+            self.continued.push((at, lease, d.version.clone()));
+        }
+    }
+
+    fn end_lane(&mut self, d: &Decided) {
+        let x = &mut self.transition.ends;
+        x.run.push(d.lease.run.0);
+        x.scope.push(d.lease.scope.0.clone());
+        x.lane.push(d.lease.lane);
+        x.token.push(d.lease.token);
+    }
+
+    fn run_ended(&mut self, d: &Decided, event: RunEvent, seq: &mut i32, output: Option<&Payload>, error: Option<String>) {
+        // Only a running run has a state that this could have been decided from; any other was raised past this version.
+        let status = if event == RunEvent::Succeed { RunStatus::Succeeded } else { RunStatus::Failed };
+        debug_assert_eq!(RunStatus::Running.on(event), Ok(status));
+        *seq += 1;
+        self.runs += 1;
+        let e = &mut self.transition.run_ends;
+        e.run.push(d.lease.run.0);
+        e.status.push(status.name());
+        e.seq.push(*seq);
+        match output {
+            Some(output) if output.len() > blobs::INLINE_LIMIT => {
+                let packed = blobs::pack(output.as_str());
+                e.output.push(None);
+                e.blob.push(Some(packed.hash.to_vec()));
+                self.extras.blobs.push((d.lease.run, packed));
+            }
+            output => {
+                e.output.push(output.map(|o| o.as_str().to_owned()));
+                e.blob.push(None);
+            }
+        }
+        e.error.push(error);
+        if d.version.dag.timeout.is_some() {
+            self.extras.untimed.push(d.lease.run.0);
+        }
+    }
+
+    /// Applies everything in one transaction.
+    pub async fn apply(&self, conn: &mut PgConnection) -> Result<Vec<Claimed>, sqlx::Error> {
+        if self.extras.is_empty() {
+            return hot::complete(conn, &self.transition, self.by).await;
+        }
+        let mut tx = conn.begin().await?;
+        let filled = self.apply_in(&mut tx).await?;
+        tx.commit().await?;
+        Ok(filled)
+    }
+
+    /// The same inside the caller's transaction.
+    pub async fn apply_in(&self, conn: &mut PgConnection) -> Result<Vec<Claimed>, sqlx::Error> {
+        let filled = hot::complete(conn, &self.transition, self.by).await?;
+        self.apply_extras(conn).await?;
+        Ok(filled)
+    }
+
+    /// Applies ends of items without a state; returns how many were accepted, and the maps that are full.
+    pub async fn apply_items(&self, conn: &mut PgConnection) -> Result<(usize, Vec<Claimed>), sqlx::Error> {
+        if self.extras.is_empty() {
+            return hot::complete_items(conn, &self.transition, self.by).await;
+        }
+        let mut tx = conn.begin().await?;
+        let done = hot::complete_items(&mut tx, &self.transition, self.by).await?;
+        self.apply_extras(&mut tx).await?;
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    async fn apply_extras(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let packed: Vec<_> = self.extras.blobs.iter().collect();
+        blobs::insert(conn, &packed).await?;
+        for (run, scope, step) in &self.extras.finished_maps {
+            maps::remove(conn, *run, scope, *step).await?;
+        }
+        if !self.extras.untimed.is_empty() {
+            runs::clear_timeouts(conn, &self.extras.untimed).await?;
+        }
+        for f in &self.extras.failures {
+            let (lease, error) = (&f.lease, &f.error);
+            records::insert_attempt(
+                conn,
+                &AttemptRecord {
+                    run: lease.run,
+                    scope: &lease.scope,
+                    step: lease.step,
+                    attempt: lease.attempt,
+                    status: if error.class == crate::ErrorClass::Lost { "lost" } else { "failed" },
+                    error: Some(error),
+                    usage: None,
+                    ms: f.ms,
+                    worker: self.by.worker,
+                },
+            )
+            .await?;
+            if error.class.leaves_dead_letter() {
+                let keys = maps::item_keys(conn, lease.run, &lease.scope).await?;
+                let path = f.version.path(&lease.scope, lease.step, &keys);
+                let letter = DeadLetter {
+                    workspace: f.workspace,
+                    run: lease.run,
+                    scope: &lease.scope,
+                    step: lease.step,
+                    generation: f.generation,
+                    attempts: lease.attempt,
+                    path: &path,
+                    error,
+                    input: f.input.as_ref().map(Payload::as_str),
+                };
+                records::insert_dead_letter(conn, &letter).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// After the commit: what the process may remember and go on with.
+    pub fn settle(self, cache: &mut ScopeCache, done: &mut Completed, filled: Vec<Claimed>) {
+        done.commits += 1;
+        done.steps += self.steps;
+        done.runs += self.runs;
+        done.taken += self.taken;
+        done.wake |= self.transition.wake;
+        done.filled.extend(filled);
+        for (at, lease, version) in self.continued {
+            let scope = &self.scopes[at].0;
+            // The frame was found once already, when the lane's predecessor was placed in it.
+            let inputs = version.frame_of(&lease.scope).map(|frame| scope.inputs(&version, frame, &lease)).unwrap_or_default();
+            done.continued.push(Continued { lease, version, inputs });
+        }
+        for (scope, ended) in self.scopes {
+            if !ended {
+                cache.put(scope);
+            }
+        }
+    }
+
+    /// The transaction did not happen: slots that were taken for successors are free again.
+    pub fn give_back(&self) {
+        if let Some(room) = self.room {
+            room.give_back(self.taken);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Runs are accepted: header, state and first lanes in one transaction. Once this returns, the run will reach an end.
+
+use crate::{
+    definition::Problem,
+    error::{Error, Result},
+    id::{FrameIx, RunId, Scope, ScopePath, VersionId},
+    lifecycle::{Counters, FrameState},
+    payload::Payload,
+    store::{
+        blobs,
+        hot::Holder,
+        rows::{Claimed, Lease, VersionedState},
+        runs::{self, NewRuns},
+    },
+    version::{Version, Versions},
+};
+use sqlx::{Connection, PgConnection};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+/// A run to start.
+#[derive(Clone, Debug)]
+pub struct StartRun {
+    /// The workflow version.
+    pub version: VersionId,
+    /// The run's input.
+    pub input: Payload,
+    /// The same key returns the same run; with another version or input it is a conflict. At most 255 bytes.
+    pub idempotency_key: Option<String>,
+    /// Higher is claimed first; 0 is usual.
+    pub priority: i16,
+    /// What started it: `cli`, `api`, `schedule`, …
+    pub trigger: String,
+}
+
+/// What came of a [`StartRun`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct StartedRun {
+    /// The run.
+    pub id: RunId,
+    /// Started by this call; otherwise the key had been used for the same request before.
+    pub created: bool,
+}
+
+/// A worker in the same process: takes first steps that are born leased, so that accepting a run and starting it is one commit.
+pub trait Local: Send + Sync {
+    /// Room for up to `want` steps of the queue, if nothing older waits.
+    fn reserve(&self, want: usize) -> usize;
+    /// Which queues it serves.
+    fn serves(&self, queue: i16) -> bool;
+    /// Who holds the leases.
+    fn holder(&self) -> (i32, f64);
+    /// Gives reserved room back.
+    fn give_back(&self, slots: usize);
+    /// Leased steps, to be carried out now.
+    fn dispatch(&self, claimed: Vec<LocalStep>);
+    /// Ready steps were left in the database.
+    fn wake(&self);
+}
+
+/// A first step that was born leased.
+pub struct LocalStep {
+    pub(crate) claimed: Claimed,
+    pub(crate) version: Arc<Version>,
+    pub(crate) input: Payload,
+}
+
+/// Starts a slice of runs in one transaction, all or none. Input that misses its workflow's schema is refused with every problem,
+/// pointers led by the run's place in the slice when there are several.
+pub async fn start_runs(
+    conn: &mut PgConnection,
+    scope: &Scope,
+    versions: &Versions,
+    slice: &[StartRun],
+    local: Option<&dyn Local>,
+) -> Result<Vec<StartedRun>> {
+    if slice.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut loaded = Vec::with_capacity(slice.len());
+    for run in slice {
+        loaded.push(versions.load(conn, run.version).await?);
+    }
+    check_inputs(slice, &loaded)?;
+    let prepared = Prepared::of(slice, &loaded);
+    let lanes = prepared.steps.len();
+    let by = holder(local);
+    let mine = match local {
+        // A key may turn out to be taken: then its first steps must not be handed out.
+        Some(worker) if prepared.new.keys.is_none() && prepared.new.lane_queue.iter().all(|q| worker.serves(*q)) => worker.reserve(lanes),
+        _ => 0,
+    };
+    let report = match insert(conn, scope, slice, &prepared, mine, by).await {
+        Ok(report) => report,
+        Err(e) => {
+            if let Some(worker) = local {
+                worker.give_back(mine);
+            }
+            return Err(e);
+        }
+    };
+    if let Some(worker) = local {
+        worker.dispatch(prepared.born_leased(slice, &loaded, mine, by));
+        if lanes > mine {
+            worker.wake();
+        }
+    }
+    Ok(report)
+}
+
+fn holder(local: Option<&dyn Local>) -> Holder {
+    let (worker, lease_s) = local.map_or((0, 0.0), Local::holder);
+    Holder { token: new_token(), worker, lease_s }
+}
+
+/// A token that no other lease has.
+pub(crate) fn new_token() -> i64 {
+    // 63 random bits; the sign is kept clear so that a token reads well in a log.
+    (uuid::Uuid::new_v4().as_u64_pair().1 >> 1) as i64
+}
+
+fn check_inputs(slice: &[StartRun], versions: &[Arc<Version>]) -> Result<()> {
+    let mut problems = vec![];
+    for (at, (run, version)) in slice.iter().zip(versions).enumerate() {
+        if let Some(key) = &run.idempotency_key
+            && !(1..=255).contains(&key.len())
+        {
+            problems.push(Problem::new("idempotency_key", "", "an idempotency key has 1 to 255 bytes"));
+        }
+        let Some(schema) = &version.dag.input else { continue };
+        let value = match run.input.parse() {
+            Ok(value) => value,
+            Err(e) => {
+                problems.push(Problem::new("invalid_json", "", format!("the input is not JSON: {e}")));
+                continue;
+            }
+        };
+        let prefix = if slice.len() > 1 { format!("/{at}") } else { String::new() };
+        problems.extend(schema.check(&value).into_iter().map(|v| Problem::new("input", prefix.clone() + &v.pointer, v.message)));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+}
+
+struct Prepared {
+    new: NewRuns,
+    blobs: Vec<(RunId, blobs::Packed)>,
+    timeouts: (Vec<uuid::Uuid>, Vec<f64>),
+    /// For each lane, the run's place in the slice.
+    steps: Vec<usize>,
+}
+
+impl Prepared {
+    fn of(slice: &[StartRun], versions: &[Arc<Version>]) -> Self {
+        let mut p = Self { new: NewRuns::default(), blobs: vec![], timeouts: (vec![], vec![]), steps: vec![] };
+        let keyed = slice.iter().any(|r| r.idempotency_key.is_some());
+        for (at, (run, version)) in slice.iter().zip(versions).enumerate() {
+            let id = RunId::new();
+            let n = &mut p.new;
+            n.id.push(id.0);
+            n.version.push(run.version.0);
+            if run.input.len() > blobs::INLINE_LIMIT {
+                let packed = blobs::pack(run.input.as_str());
+                n.input.push(None);
+                n.blob.push(Some(packed.hash.to_vec()));
+                p.blobs.push((id, packed));
+            } else {
+                n.input.push(Some(run.input.clone()));
+                n.blob.push(None);
+            }
+            n.priority.push(run.priority);
+            n.trigger.push(run.trigger.clone());
+            if keyed {
+                n.keys.get_or_insert_default().push(run.idempotency_key.clone());
+                n.hash.push(request_hash(run));
+            }
+            n.steps.push(FrameState::start(&version.dag, FrameIx::ROOT).encode());
+            for (lane, root) in version.dag.frame(FrameIx::ROOT).roots.iter().enumerate() {
+                n.lane_run.push(id.0);
+                n.lane.push(lane as i32);
+                n.lane_version.push(run.version.0);
+                n.lane_step.push(root.0 as i16);
+                n.lane_queue.push(version.queues[root.at()]);
+                n.lane_priority.push(run.priority);
+                p.steps.push(at);
+            }
+            if let Some(timeout) = version.dag.timeout {
+                p.timeouts.0.push(id.0);
+                p.timeouts.1.push(timeout.as_secs_f64());
+            }
+        }
+        p
+    }
+
+    fn born_leased(&self, slice: &[StartRun], versions: &[Arc<Version>], mine: usize, by: Holder) -> Vec<LocalStep> {
+        let n = &self.new;
+        (0..mine)
+            .map(|i| {
+                let at = self.steps[i];
+                let lease = Lease {
+                    run: RunId(n.lane_run[i]),
+                    scope: ScopePath::root(),
+                    lane: n.lane[i],
+                    token: by.token,
+                    version: slice[at].version,
+                    step: n.lane_step[i],
+                    phase: Lease::FRESH,
+                    attempt: 1,
+                    counters: Counters::default(),
+                    queue: n.lane_queue[i],
+                    priority: n.lane_priority[i],
+                    overdue: Duration::ZERO,
+                };
+                let state = VersionedState { version: 1, frame: FrameState::start(&versions[at].dag, FrameIx::ROOT) };
+                LocalStep { claimed: Claimed { lease, state: Some(state) }, version: versions[at].clone(), input: slice[at].input.clone() }
+            })
+            .collect()
+    }
+}
+
+async fn insert(conn: &mut PgConnection, scope: &Scope, slice: &[StartRun], p: &Prepared, mine: usize, by: Holder) -> Result<Vec<StartedRun>> {
+    if p.blobs.is_empty() && p.timeouts.0.is_empty() && p.new.keys.is_none() {
+        runs::start(conn, scope, &p.new, mine, by).await?;
+        return Ok(p.new.id.iter().map(|id| StartedRun { id: RunId(*id), created: true }).collect());
+    }
+    let mut tx = conn.begin().await?;
+    let started = runs::start(&mut tx, scope, &p.new, mine, by).await?;
+    let fresh: HashSet<_> = started.into_iter().collect();
+    let packed: Vec<_> = p.blobs.iter().filter(|(run, _)| fresh.contains(&run.0)).collect();
+    blobs::insert(&mut tx, &packed).await?;
+    let (ids, seconds): (Vec<_>, Vec<_>) = p.timeouts.0.iter().copied().zip(p.timeouts.1.iter().copied()).filter(|(id, _)| fresh.contains(id)).unzip();
+    runs::set_timeouts(&mut tx, &ids, &seconds).await?;
+    let mut report = Vec::with_capacity(slice.len());
+    for (run, id) in slice.iter().zip(&p.new.id) {
+        match &run.idempotency_key {
+            // A conflict leaves by `?` and takes the whole slice back with it.
+            Some(key) if !fresh.contains(id) => report.push(earlier(&mut tx, scope, run, key).await?),
+            _ => report.push(StartedRun { id: RunId(*id), created: true }),
+        }
+    }
+    tx.commit().await?;
+    Ok(report)
+}
+
+async fn earlier(conn: &mut PgConnection, scope: &Scope, run: &StartRun, key: &str) -> Result<StartedRun> {
+    match runs::by_key(conn, scope, key).await? {
+        Some((id, hash)) if hash == request_hash(run) => Ok(StartedRun { id, created: false }),
+        Some((id, _)) => Err(Error::Conflict(format!(
+            "idempotency key `{key}` was used for run {id} with another workflow version or input; use a new key, or send the same request"
+        ))),
+        None => Err(Error::Conflict(format!("the run that held idempotency key `{key}` has just been removed; send the request again"))),
+    }
+}
+
+fn request_hash(run: &StartRun) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&run.version.0.to_le_bytes());
+    hasher.update(run.input.as_str().as_bytes());
+    hasher.finalize().as_bytes().to_vec()
+}

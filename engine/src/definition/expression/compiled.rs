@@ -1,0 +1,180 @@
+//! One expression: parsed, checked, rewritten and compiled once, evaluated often.
+
+use super::{
+    Bindings, ExpressionError, Reference, Segment,
+    bindings::Found,
+    language::LANGUAGE,
+    limits::{MAX_NESTING, MAX_SOURCE},
+    rewrite::{Level, Rewriter, bare},
+    shorten,
+    value::{Room, append_text, to_json, why},
+};
+use crate::{
+    definition::{Problem, suggest::suggest},
+    payload::Payload,
+};
+use minijinja::{
+    Expression, Value,
+    machinery::{Token, parse_expr, tokenize},
+};
+use serde_json::Value as Json;
+
+pub(super) struct Compiled {
+    source: String,
+    pointer: String,
+    /// A plain path of a variable, which is looked up without evaluating.
+    bare: Option<(String, Vec<Segment>)>,
+    roots: Vec<String>,
+    expression: Expression<'static, 'static>,
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Compiled").field(&self.source).finish()
+    }
+}
+
+impl Compiled {
+    /// Compiles what stands between `${{` and `}}`.
+    pub(super) fn new(source: &str, pointer: &str) -> Result<(Self, Vec<Reference>), Vec<Problem>> {
+        let problem = |why: String, help: Option<String>| {
+            let mut problem = Problem::new("expression_syntax", pointer, format!("`${{{{ {} }}}}`: {why}", shorten(source)));
+            problem.help = help;
+            problem
+        };
+        if source.len() > MAX_SOURCE {
+            return Err(vec![problem(format!("it is longer than {} KiB", MAX_SOURCE >> 10), None)]);
+        }
+        check_nesting(source, true).map_err(|why| vec![problem(why, None)])?;
+        let tree = parse_expr(source).map_err(|e| vec![problem(why(&e), None)])?;
+        let mut rewriter = Rewriter::default();
+        let code = rewriter.used(&tree).at(Level::If);
+        if !rewriter.faults.is_empty() {
+            return Err(rewriter.faults.into_iter().map(|fault| problem(fault.message, fault.help)).collect());
+        }
+        let expression = LANGUAGE.compile_expression_owned(code).map_err(|e| vec![problem(why(&e), None)])?;
+        let mut roots: Vec<String> = rewriter.lookups.iter().map(|lookup| lookup.root.clone()).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        let reference = |lookup: super::rewrite::Lookup| Reference {
+            root: lookup.root,
+            path: lookup.path,
+            pointer: pointer.to_owned(),
+            guarded: lookup.guarded,
+        };
+        // `null` is written like a variable and is none.
+        let bare = bare(&tree).filter(|(root, _)| roots.contains(root));
+        let compiled = Self { source: source.to_owned(), pointer: pointer.to_owned(), bare, roots, expression };
+        Ok((compiled, rewriter.lookups.into_iter().map(reference).collect()))
+    }
+
+    pub(super) fn error(&self, why: impl std::fmt::Display) -> ExpressionError {
+        ExpressionError::new(&self.pointer, &self.source, why)
+    }
+
+    pub(super) fn is_bare(&self) -> bool {
+        self.bare.is_some()
+    }
+
+    fn find<'b>(&self, bindings: &'b Bindings) -> Result<Found<'b>, ExpressionError> {
+        match &self.bare {
+            Some((root, path)) => bindings.find(root, path).map_err(|why| self.error(why)),
+            None => Ok(Found::Elsewhere),
+        }
+    }
+
+    fn evaluate(&self, bindings: &Bindings) -> Result<Value, ExpressionError> {
+        if let Some(root) = self.roots.iter().find(|root| !bindings.has(root)) {
+            let known = bindings.known();
+            let advice = suggest(root, known.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            return Err(self.error(format!("there is no `{root}` here{advice}")));
+        }
+        self.expression.eval(bindings.context()).map_err(|e| self.error(why(&e)))
+    }
+
+    /// The value as JSON.
+    pub(super) fn json(&self, bindings: &Bindings, room: &mut Room) -> Result<Json, ExpressionError> {
+        let text = match self.find(bindings)? {
+            Found::Whole(payload) => payload.as_str(),
+            Found::Part(text) => text,
+            Found::Elsewhere => return to_json(&self.evaluate(bindings)?, room).map_err(|why| self.error(why)),
+        };
+        room.take(text.len()).map_err(|why| self.error(why))?;
+        serde_json::from_str(text).map_err(|e| self.error(format!("a payload can't be read as JSON: {e}")))
+    }
+
+    /// The value as a payload of its own.
+    pub(super) fn payload(&self, bindings: &Bindings) -> Result<Payload, ExpressionError> {
+        Ok(match self.find(bindings)? {
+            Found::Whole(payload) => payload.clone(),
+            Found::Part(text) => Payload::from_json_text(text),
+            Found::Elsewhere => Payload::from(&to_json(&self.evaluate(bindings)?, &mut Room::new()).map_err(|why| self.error(why))?),
+        })
+    }
+
+    /// Appends the value as JSON text.
+    pub(super) fn write(&self, bindings: &Bindings, out: &mut String, room: &mut Room) -> Result<(), ExpressionError> {
+        let text = match self.find(bindings)? {
+            Found::Whole(payload) => payload.as_str(),
+            Found::Part(text) => text,
+            Found::Elsewhere => {
+                let json = to_json(&self.evaluate(bindings)?, room).map_err(|why| self.error(why))?;
+                super::push_json(out, &json);
+                return Ok(());
+            }
+        };
+        room.take(text.len()).map_err(|why| self.error(why))?;
+        out.push_str(text);
+        Ok(())
+    }
+
+    /// Appends the value to a text.
+    pub(super) fn append(&self, bindings: &Bindings, out: &mut String, room: &mut Room) -> Result<(), ExpressionError> {
+        append_text(out, &self.evaluate(bindings)?, room).map_err(|why| self.error(why))
+    }
+}
+
+/// Refuses what would make the parser and the compiler recurse too deeply. Counts what may hang on one another: within each open
+/// bracket, the operators since the last comma.
+pub(in crate::definition) fn check_nesting(source: &str, in_expression: bool) -> Result<(), String> {
+    let mut open: Vec<usize> = vec![0];
+    let mut total = 0usize;
+    let mut branches = 0usize;
+    // A token that can't be read is reported by the parser.
+    for (token, _) in tokenize(source, in_expression, Default::default()).map_while(Result::ok) {
+        match token {
+            Token::Comma | Token::Colon => total -= open.last_mut().map(std::mem::take).unwrap_or_default(),
+            Token::BracketOpen | Token::BraceOpen | Token::ParenOpen => {
+                open.push(1);
+                total += 1;
+            }
+            Token::BracketClose | Token::BraceClose | Token::ParenClose if open.len() > 1 => {
+                total -= open.pop().unwrap_or_default();
+                // The closed bracket is one link of the chain it stands in: `a[0][1][2]`, `f(x)|g(y)`.
+                if let Some(level) = open.last_mut() {
+                    *level += 1;
+                    total += 1;
+                }
+            }
+            Token::TemplateData(_) | Token::VariableStart | Token::BlockStart | Token::VariableEnd | Token::BlockEnd => {
+                open = vec![0];
+                total = 0;
+            }
+            Token::Ident("elif") => branches += 1,
+            Token::Ident("and" | "or" | "not" | "if" | "else" | "in" | "is") => total += count(&mut open),
+            Token::Ident(_) | Token::Str(_) | Token::String(_) | Token::Int(_) | Token::Int128(_) | Token::Float(_) | Token::Assign => {}
+            _ => total += count(&mut open),
+        }
+        if total > MAX_NESTING || branches > MAX_NESTING {
+            return Err("it is too deeply nested, or too many operators hang on one another".into());
+        }
+    }
+    Ok(())
+}
+
+fn count(open: &mut [usize]) -> usize {
+    open.last_mut().map_or(0, |level| {
+        *level += 1;
+        1
+    })
+}

@@ -1,0 +1,352 @@
+//! The hot path's calls: arrays in, one round trip. The structs mirror the parameters of `complete_v1` and its kin, column by column.
+
+use super::rows::Claimed;
+use crate::{
+    id::{RunId, ScopePath},
+    payload::Payload,
+};
+use sqlx::{PgConnection, postgres::PgRow};
+use uuid::Uuid;
+
+/// Who leases what in a transaction, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holder {
+    pub token: i64,
+    pub worker: i32,
+    pub lease_s: f64,
+}
+
+/// A set of transitions, decided and ready to be applied.
+#[derive(Default)]
+pub(crate) struct Transition {
+    pub scopes: Scopes,
+    pub goes_on: GoesOn,
+    pub ends: Ends,
+    pub opens: Opens,
+    pub results: Results,
+    pub run_ends: RunEnds,
+    pub items: Items,
+    /// Ready work is left for others.
+    pub wake: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Scopes {
+    pub run: Vec<Uuid>,
+    pub scope: Vec<Vec<u8>>,
+    pub old: Vec<i32>,
+    pub new: Vec<i32>,
+    pub steps: Vec<Option<Vec<u8>>>,
+}
+
+#[derive(Default)]
+pub(crate) struct GoesOn {
+    pub run: Vec<Uuid>,
+    pub scope: Vec<Vec<u8>>,
+    pub lane: Vec<i32>,
+    pub token: Vec<i64>,
+    pub step: Vec<i16>,
+    pub queue: Vec<i16>,
+    pub state: Vec<&'static str>,
+}
+
+#[derive(Default)]
+pub(crate) struct Ends {
+    pub run: Vec<Uuid>,
+    pub scope: Vec<Vec<u8>>,
+    pub lane: Vec<i32>,
+    pub token: Vec<i64>,
+}
+
+#[derive(Default)]
+pub(crate) struct Opens {
+    pub run: Vec<Uuid>,
+    pub scope: Vec<Vec<u8>>,
+    pub lane: Vec<i32>,
+    pub version: Vec<i32>,
+    pub step: Vec<i16>,
+    pub queue: Vec<i16>,
+    pub priority: Vec<i16>,
+    pub state: Vec<&'static str>,
+}
+
+#[derive(Default)]
+pub(crate) struct Results {
+    pub run: Vec<Uuid>,
+    pub scope: Vec<Vec<u8>>,
+    pub step: Vec<i16>,
+    pub attempt: Vec<i16>,
+    pub seq: Vec<i32>,
+    pub ms: Vec<i32>,
+    pub status: Vec<&'static str>,
+    pub output: Vec<Option<Payload>>,
+    pub blob: Vec<Option<Vec<u8>>>,
+    pub error: Vec<Option<String>>,
+    pub usage: Vec<Option<String>>,
+}
+
+#[derive(Default)]
+pub(crate) struct RunEnds {
+    pub run: Vec<Uuid>,
+    pub status: Vec<&'static str>,
+    pub seq: Vec<i32>,
+    pub output: Vec<Option<String>>,
+    pub blob: Vec<Option<Vec<u8>>>,
+    pub error: Vec<Option<String>>,
+}
+
+/// Ended items, by their map; sorted before they are sent, since that is the lock order.
+#[derive(Default)]
+pub(crate) struct Items(pub std::collections::BTreeMap<(RunId, ScopePath, i16), ItemCount>);
+
+#[derive(Default, Clone, Copy)]
+pub(crate) struct ItemCount {
+    pub done: i32,
+    pub failed: i32,
+}
+
+impl Transition {
+    pub fn is_empty(&self) -> bool {
+        self.scopes.run.is_empty() && self.results.run.is_empty() && self.ends.run.is_empty() && self.goes_on.run.is_empty()
+    }
+
+    /// The commonest small batch: one step succeeded and one successor goes on here.
+    fn is_single(&self) -> bool {
+        self.scopes.run.len() == 1
+            && self.goes_on.run.len() == 1
+            && self.goes_on.state[0] == "leased"
+            && self.results.run.len() == 1
+            && self.results.status[0] == "succeeded"
+            && self.results.output[0].is_some()
+            && self.opens.run.is_empty()
+            && self.ends.run.is_empty()
+            && self.run_ends.run.is_empty()
+            && self.items.0.is_empty()
+            && !self.wake
+    }
+}
+
+/// The error code with which a function says that a guard did not hold; everything was rolled back.
+pub(crate) const FENCED: &str = "KR001";
+
+/// Did a guard not hold?
+pub(crate) fn is_fenced(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == FENCED)
+}
+
+/// Claims up to `want` steps of the queues.
+pub(crate) async fn claim(conn: &mut PgConnection, queues: &[i16], want: usize, by: Holder) -> Result<Vec<Claimed>, sqlx::Error> {
+    let rows = sqlx::query("SELECT * FROM krowoc.claim_v1($1, $2, $3, $4, $5)")
+        .bind(queues)
+        .bind(want as i32)
+        .bind(by.token)
+        .bind(by.worker)
+        .bind(by.lease_s)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| Claimed::read(row, 0, by.token)).collect()
+}
+
+/// Applies transitions; lanes of maps whose last item ended come back leased.
+pub(crate) async fn complete(conn: &mut PgConnection, t: &Transition, by: Holder) -> Result<Vec<Claimed>, sqlx::Error> {
+    if t.is_single() {
+        return complete_one(conn, t, by).await.map(|()| vec![]);
+    }
+    let items = ItemArrays::of(&t.items);
+    let rows = sqlx::query(
+        "SELECT * FROM krowoc.complete_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
+         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50)",
+    )
+    .bind(&t.scopes.run)
+    .bind(&t.scopes.scope)
+    .bind(&t.scopes.old)
+    .bind(&t.scopes.new)
+    .bind(&t.scopes.steps)
+    .bind(&t.goes_on.run)
+    .bind(&t.goes_on.scope)
+    .bind(&t.goes_on.lane)
+    .bind(&t.goes_on.token)
+    .bind(&t.goes_on.step)
+    .bind(&t.goes_on.queue)
+    .bind(&t.goes_on.state)
+    .bind(&t.ends.run)
+    .bind(&t.ends.scope)
+    .bind(&t.ends.lane)
+    .bind(&t.ends.token)
+    .bind(&t.opens.run)
+    .bind(&t.opens.scope)
+    .bind(&t.opens.lane)
+    .bind(&t.opens.version)
+    .bind(&t.opens.step)
+    .bind(&t.opens.queue)
+    .bind(&t.opens.priority)
+    .bind(&t.opens.state)
+    .bind(&t.results.run)
+    .bind(&t.results.scope)
+    .bind(&t.results.step)
+    .bind(&t.results.attempt)
+    .bind(&t.results.seq)
+    .bind(&t.results.ms)
+    .bind(&t.results.status)
+    .bind(texts(&t.results.output))
+    .bind(&t.results.blob)
+    .bind(&t.results.error)
+    .bind(&t.results.usage)
+    .bind(&t.run_ends.run)
+    .bind(&t.run_ends.status)
+    .bind(&t.run_ends.seq)
+    .bind(&t.run_ends.output)
+    .bind(&t.run_ends.blob)
+    .bind(&t.run_ends.error)
+    .bind(&items.run)
+    .bind(&items.scope)
+    .bind(&items.step)
+    .bind(&items.done)
+    .bind(&items.failed)
+    .bind(by.token)
+    .bind(by.worker)
+    .bind(by.lease_s)
+    .bind(t.wake)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row: &PgRow| Claimed::read(row, 0, by.token)).collect()
+}
+
+async fn complete_one(conn: &mut PgConnection, t: &Transition, by: Holder) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT krowoc.complete_one_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)")
+        .bind(t.scopes.run[0])
+        .bind(&t.scopes.scope[0])
+        .bind(t.scopes.old[0])
+        .bind(t.scopes.new[0])
+        .bind(&t.scopes.steps[0])
+        .bind(t.goes_on.lane[0])
+        .bind(t.goes_on.token[0])
+        .bind(t.results.step[0])
+        .bind(t.results.attempt[0])
+        .bind(t.results.seq[0])
+        .bind(t.results.ms[0])
+        .bind(t.results.output[0].as_ref().map(Payload::as_str))
+        .bind(&t.results.usage[0])
+        .bind(t.goes_on.step[0])
+        .bind(t.goes_on.queue[0])
+        .bind(by.token)
+        .bind(by.lease_s)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Ends of items whose body is one step: `ends` and `results` are parallel, `items` names their maps. Returns how many were accepted and
+/// the lanes of maps that are full.
+pub(crate) async fn complete_items(conn: &mut PgConnection, t: &Transition, by: Holder) -> Result<(usize, Vec<Claimed>), sqlx::Error> {
+    let items = ItemArrays::of(&t.items);
+    let rows = sqlx::query("SELECT * FROM krowoc.complete_items_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)")
+        .bind(&t.results.run)
+        .bind(&t.results.scope)
+        .bind(&t.ends.token)
+        .bind(&t.results.step)
+        .bind(&t.results.attempt)
+        .bind(&t.results.ms)
+        .bind(&t.results.status)
+        .bind(texts(&t.results.output))
+        .bind(&t.results.blob)
+        .bind(&t.results.usage)
+        .bind(&items.run)
+        .bind(&items.scope)
+        .bind(&items.step)
+        .bind(by.token)
+        .bind(by.worker)
+        .bind(by.lease_s)
+        .bind(t.wake)
+        .fetch_all(conn)
+        .await?;
+    let (mut accepted, mut full) = (0, vec![]);
+    for row in &rows {
+        use sqlx::Row;
+        match row.try_get::<Option<i32>, _>(0)? {
+            Some(n) => accepted = n as usize,
+            None => full.push(Claimed::read(row, 1, by.token)?),
+        }
+    }
+    Ok((accepted, full))
+}
+
+/// Ends of attempts that do not end their step.
+#[derive(Default)]
+pub(crate) struct Reschedules {
+    pub run: Vec<Uuid>,
+    pub scope: Vec<Vec<u8>>,
+    pub lane: Vec<i32>,
+    pub token: Vec<i64>,
+    pub state: Vec<&'static str>,
+    pub phase: Vec<i16>,
+    pub delay_s: Vec<f64>,
+    pub due: Vec<Option<chrono::DateTime<chrono::Utc>>>,
+    pub failures: Vec<i16>,
+    pub losses: Vec<i16>,
+    pub excused_s: Vec<f64>,
+    pub step: Vec<i16>,
+    pub attempt: Vec<i16>,
+    pub status: Vec<Option<&'static str>>,
+    pub class: Vec<Option<&'static str>>,
+    pub ms: Vec<i32>,
+    pub error: Vec<Option<String>>,
+    pub usage: Vec<Option<String>>,
+    pub wake: bool,
+}
+
+/// Applies them; returns the positions (from 0) of those whose token was still good.
+pub(crate) async fn reschedule(conn: &mut PgConnection, r: &Reschedules, worker: i32) -> Result<Vec<usize>, sqlx::Error> {
+    let accepted: Vec<i32> = sqlx::query_scalar(
+        "SELECT krowoc.reschedule_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+    )
+    .bind(&r.run)
+    .bind(&r.scope)
+    .bind(&r.lane)
+    .bind(&r.token)
+    .bind(&r.state)
+    .bind(&r.phase)
+    .bind(&r.delay_s)
+    .bind(&r.due)
+    .bind(&r.failures)
+    .bind(&r.losses)
+    .bind(&r.excused_s)
+    .bind(&r.step)
+    .bind(&r.attempt)
+    .bind(&r.status)
+    .bind(&r.class)
+    .bind(&r.ms)
+    .bind(&r.error)
+    .bind(&r.usage)
+    .bind(worker)
+    .bind(r.wake)
+    .fetch_all(conn)
+    .await?;
+    Ok(accepted.into_iter().map(|at| at as usize - 1).collect())
+}
+
+struct ItemArrays {
+    run: Vec<Uuid>,
+    scope: Vec<Vec<u8>>,
+    step: Vec<i16>,
+    done: Vec<i32>,
+    failed: Vec<i32>,
+}
+
+impl ItemArrays {
+    fn of(items: &Items) -> Self {
+        let mut a = Self { run: vec![], scope: vec![], step: vec![], done: vec![], failed: vec![] };
+        for ((run, scope, step), count) in &items.0 {
+            a.run.push(run.0);
+            a.scope.push(scope.0.clone());
+            a.step.push(*step);
+            a.done.push(count.done);
+            a.failed.push(count.failed);
+        }
+        a
+    }
+}
+
+fn texts(payloads: &[Option<Payload>]) -> Vec<Option<&str>> {
+    payloads.iter().map(|p| p.as_ref().map(Payload::as_str)).collect()
+}

@@ -1,0 +1,144 @@
+//! Lanes outside the hot path: checking tokens under lock, stopping a run's lanes, taking over expired leases.
+
+use super::{hot::Holder, rows::Lease};
+use crate::{
+    id::{RunId, ScopePath, VersionId},
+    lifecycle::Counters,
+};
+use sqlx::PgConnection;
+use std::{collections::HashMap, time::Duration};
+use uuid::Uuid;
+
+/// Locks the lanes whose token is still good, in key order; tells for each whether its run is being stopped.
+pub(crate) async fn lock_held(conn: &mut PgConnection, leases: &[&Lease]) -> Result<HashMap<(RunId, ScopePath, i32), bool>, sqlx::Error> {
+    let runs: Vec<Uuid> = leases.iter().map(|l| l.run.0).collect();
+    let scopes: Vec<Vec<u8>> = leases.iter().map(|l| l.scope.0.clone()).collect();
+    let lanes: Vec<i32> = leases.iter().map(|l| l.lane).collect();
+    let tokens: Vec<i64> = leases.iter().map(|l| l.token).collect();
+    let rows = sqlx::query!(
+        "SELECT l.run_id, l.scope, l.lane, l.state = 'aborting' AS \"aborting!\"
+         FROM unnest($1::uuid[], $2::bytea[], $3::int[], $4::bigint[]) AS k(run, scp, lane, token)
+         JOIN krowoc.lane l ON l.run_id = k.run AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token
+         ORDER BY l.run_id, l.scope, l.lane FOR UPDATE OF l",
+        &runs,
+        &scopes,
+        &lanes,
+        &tokens
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|r| ((RunId(r.run_id), ScopePath(r.scope), r.lane), r.aborting)).collect())
+}
+
+/// Removes lanes of stopped runs whose attempt has ended.
+pub(crate) async fn remove_aborting(conn: &mut PgConnection, leases: &[&Lease]) -> Result<(), sqlx::Error> {
+    let runs: Vec<Uuid> = leases.iter().map(|l| l.run.0).collect();
+    let scopes: Vec<Vec<u8>> = leases.iter().map(|l| l.scope.0.clone()).collect();
+    let lanes: Vec<i32> = leases.iter().map(|l| l.lane).collect();
+    sqlx::query!(
+        "DELETE FROM krowoc.lane l USING unnest($1::uuid[], $2::bytea[], $3::int[]) AS k(run, scp, lane)
+         WHERE l.run_id = k.run AND l.scope = k.scp AND l.lane = k.lane AND l.state = 'aborting'",
+        &runs,
+        &scopes,
+        &lanes
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How many lanes a run still has.
+pub(crate) async fn count(conn: &mut PgConnection, run: RunId) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!("SELECT count(*) AS \"n!\" FROM krowoc.lane WHERE run_id = $1", run.0).fetch_one(conn).await
+}
+
+/// Stops a run's lanes: what is leased may only end, everything else is gone at once. Returns how many attempts are in flight.
+pub(crate) async fn stop(conn: &mut PgConnection, run: RunId) -> Result<u64, sqlx::Error> {
+    sqlx::query!("DELETE FROM krowoc.span WHERE run_id = $1", run.0).execute(&mut *conn).await?;
+    sqlx::query!("DELETE FROM krowoc.lane WHERE run_id = $1 AND state NOT IN ('leased', 'aborting')", run.0).execute(&mut *conn).await?;
+    let done = sqlx::query!("UPDATE krowoc.lane SET state = 'aborting' WHERE run_id = $1 AND state IN ('leased', 'aborting')", run.0)
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Tells workers that attempts of a run are to be stopped; heard after the commit.
+pub(crate) async fn notify_stopped(conn: &mut PgConnection, run: RunId) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT pg_notify('krowoc_stop', $1) AS \"sent!: ()\"", run.0.to_string()).fetch_one(conn).await?;
+    Ok(())
+}
+
+/// Takes over leases that have expired, with a token of the caller's.
+pub(crate) async fn take_expired(conn: &mut PgConnection, limit: i64, by: Holder) -> Result<Vec<Lease>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "UPDATE krowoc.lane l SET token = $2, lease_until = krowoc.now() + make_interval(secs => $3) FROM (
+           SELECT run_id, scope, lane FROM krowoc.lane WHERE state IN ('leased', 'aborting') AND lease_until < krowoc.now() LIMIT $1 FOR UPDATE SKIP LOCKED) x
+         WHERE l.run_id = x.run_id AND l.scope = x.scope AND l.lane = x.lane
+         RETURNING l.run_id, l.scope, l.lane, l.workflow_version, l.step, l.phase, l.attempt, l.failures, l.losses, l.queue, l.priority,
+           (extract(epoch FROM krowoc.now() - coalesce(l.total_from, krowoc.now())) * 1000)::bigint AS \"overdue_ms!\"",
+        limit,
+        by.token,
+        by.lease_s
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|r| Lease {
+            run: RunId(r.run_id),
+            scope: ScopePath(r.scope),
+            lane: r.lane,
+            token: by.token,
+            version: VersionId(r.workflow_version),
+            step: r.step,
+            phase: r.phase,
+            attempt: r.attempt.unsigned_abs(),
+            counters: Counters { failures: r.failures.unsigned_abs(), losses: r.losses.unsigned_abs() },
+            queue: r.queue,
+            priority: r.priority,
+            overdue: Duration::from_millis(r.overdue_ms.max(0).unsigned_abs()),
+        })
+        .collect())
+}
+
+/// Renews leases; the positions of those still held come back.
+pub(crate) async fn renew(conn: &mut PgConnection, leases: &[HeldLane], lease_s: f64) -> Result<Vec<usize>, sqlx::Error> {
+    let runs: Vec<Uuid> = leases.iter().map(|l| l.run.0).collect();
+    let scopes: Vec<&[u8]> = leases.iter().map(|l| l.scope.0.as_slice()).collect();
+    let lanes: Vec<i32> = leases.iter().map(|l| l.lane).collect();
+    let tokens: Vec<i64> = leases.iter().map(|l| l.token).collect();
+    let held: Vec<i32> = sqlx::query_scalar("SELECT krowoc.renew_v1($1, $2, $3, $4, $5)")
+        .bind(runs)
+        .bind(scopes)
+        .bind(lanes)
+        .bind(tokens)
+        .bind(lease_s)
+        .fetch_all(conn)
+        .await?;
+    Ok(held.into_iter().map(|at| at as usize - 1).collect())
+}
+
+/// What a renewal needs of a lease.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldLane {
+    pub run: RunId,
+    pub scope: ScopePath,
+    pub lane: i32,
+    pub token: i64,
+}
+
+/// The highest priority among ready steps of the queues, and when the next timer is due (seconds from now, at least 0).
+pub(crate) async fn outlook(conn: &mut PgConnection, queues: &[i16]) -> Result<(Option<i16>, Option<f64>), sqlx::Error> {
+    let row = sqlx::query!(
+        "SELECT (SELECT max(p.top) FROM unnest($1::smallint[]) AS q(id) CROSS JOIN LATERAL (
+                   SELECT l.priority AS top FROM krowoc.lane l WHERE l.queue = q.id AND l.state = 'ready' ORDER BY l.priority DESC, l.ready_at LIMIT 1) p) AS top,
+                (SELECT min(d.due) FROM unnest($1::smallint[]) AS q(id) CROSS JOIN LATERAL (
+                   SELECT l.ready_at AS due FROM krowoc.lane l WHERE l.queue = q.id AND l.state IN ('backoff', 'deferred', 'timer') ORDER BY l.ready_at LIMIT 1) d)
+                   - krowoc.now() AS due",
+        queues
+    )
+    .fetch_one(conn)
+    .await?;
+    let due = row.due.map(|i| (i.microseconds as f64 / 1e6 + f64::from(i.days) * 86_400.0).max(0.0));
+    Ok((row.top, due))
+}

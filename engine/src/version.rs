@@ -1,0 +1,157 @@
+//! A workflow version as a process holds it: compiled once, shared by every run of it.
+
+use crate::{
+    definition::{Action, Dag, MapPlan, Reads, Step, restore},
+    error::{Error, Result},
+    executor::StepKinds,
+    id::{FrameIx, ScopePath, StepIx, VersionId},
+    lifecycle::FrameState,
+    store::{rows::Lease, workers, workflows},
+};
+use sqlx::PgConnection;
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+/// A compiled version with what the store calls its parts.
+#[derive(Debug)]
+pub struct Version {
+    /// Its id.
+    pub id: VersionId,
+    /// Its steps and edges.
+    pub dag: Dag,
+    /// The task queue of each step, by index.
+    pub(crate) queues: Vec<i16>,
+    /// Does anything read this step's output? Only then is it worth remembering.
+    pub(crate) read: Vec<bool>,
+}
+
+impl Version {
+    fn new(id: VersionId, dag: Dag, queues: Vec<i16>) -> Self {
+        let mut read = vec![false; dag.steps.len()];
+        let all = dag.steps.iter().map(|s| &s.reads).chain(dag.steps.iter().filter_map(collect_reads)).chain([&dag.output_reads]);
+        for ix in all.flat_map(|r| &r.steps) {
+            read[ix.at()] = true;
+        }
+        Self { id, dag, queues, read }
+    }
+
+    /// The frame that is carried out in a scope.
+    pub(crate) fn frame_of(&self, scope: &ScopePath) -> Result<FrameIx> {
+        match scope.parent() {
+            None => Ok(FrameIx::ROOT),
+            Some((_, map, _)) => match self.dag.steps.get(map.at()).map(|s| &s.action) {
+                Some(Action::Map(plan)) => Ok(plan.body),
+                _ => Err(Error::Internal(format!("{scope:?} names no map of version {}", self.id.0))),
+            },
+        }
+    }
+
+    /// The step a lane is at; none for entry and finish.
+    pub(crate) fn step(&self, step: i16) -> Option<(StepIx, &Step)> {
+        let ix = StepIx(u16::try_from(step).ok()?);
+        self.dag.steps.get(ix.at()).map(|s| (ix, s))
+    }
+
+    /// What the work at a lane looks at.
+    pub(crate) fn reads(&self, lease: &Lease) -> Option<&Reads> {
+        match (lease.step, self.step(lease.step)) {
+            (Lease::FINISH, _) => Some(&self.dag.output_reads),
+            (_, Some((_, step))) if lease.phase == Lease::FILLED => collect_reads(step),
+            (_, Some((_, step))) => Some(&step.reads),
+            _ => None,
+        }
+    }
+
+    /// Must anything be read from the database before the work at a lane can be carried out?
+    pub(crate) fn needs_loading(&self, lease: &Lease) -> bool {
+        let reads = self.reads(lease).is_some_and(|r| r.input || r.run || !r.steps.is_empty() || !r.items.is_empty());
+        reads || self.is_keyed(&lease.scope)
+    }
+
+    /// Do enclosing items have keys, which paths show?
+    pub(crate) fn is_keyed(&self, scope: &ScopePath) -> bool {
+        scope.segments().any(|(map, _)| self.map(map).is_some_and(|plan| plan.key.is_some()))
+    }
+
+    /// A step as a map.
+    pub(crate) fn map(&self, ix: StepIx) -> Option<&MapPlan> {
+        match self.dag.steps.get(ix.at()).map(|s| &s.action) {
+            Some(Action::Map(plan)) => Some(plan),
+            _ => None,
+        }
+    }
+
+    /// The state with which an item of a map starts; none where the body is one step.
+    pub(crate) fn item_template(&self, body: FrameIx) -> Option<FrameState> {
+        (self.dag.frame(body).members.len() > 1).then(|| FrameState::start(&self.dag, body))
+    }
+
+    /// A step's address as people write it: `review[3].findings`; `keys` name items from the outermost inwards, numbers where absent.
+    pub fn path(&self, scope: &ScopePath, step: i16, keys: &[Option<String>]) -> String {
+        let mut path = String::new();
+        for (at, (map, item)) in scope.segments().enumerate() {
+            path.push_str(&self.dag.step(map).id);
+            match keys.get(at).and_then(Option::as_ref) {
+                Some(key) => path.push_str(&format!("[{key}].")),
+                None => path.push_str(&format!("[{item}].")),
+            }
+        }
+        match self.step(step) {
+            Some((_, step)) => path + &step.id,
+            None if step == Lease::FINISH => path + "output",
+            None => path + "entry",
+        }
+    }
+}
+
+fn collect_reads(step: &Step) -> Option<&Reads> {
+    match &step.action {
+        Action::Map(plan) => Some(&plan.collect_reads),
+        _ => None,
+    }
+}
+
+/// The versions this process has met.
+#[derive(Default)]
+pub struct Versions {
+    known: RwLock<HashMap<VersionId, Arc<Version>>>,
+}
+
+impl Versions {
+    /// A version that has been loaded before.
+    pub fn get(&self, id: VersionId) -> Option<Arc<Version>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// A version, loaded from the database where it is new here.
+    pub async fn load(&self, conn: &mut PgConnection, id: VersionId) -> Result<Arc<Version>> {
+        if let Some(version) = self.get(id) {
+            return Ok(version);
+        }
+        let (definition, prompts) = workflows::load(conn, id).await?.ok_or_else(|| Error::not_found("workflow version", id.0))?;
+        let corrupt = |e: serde_json::Error| Error::Internal(format!("workflow version {} is not readable: {e}", id.0));
+        let definition = serde_json::from_str(&definition).map_err(corrupt)?;
+        let dag = restore(&definition, serde_json::from_str(&prompts).map_err(corrupt)?).map_err(Error::Invalid)?;
+        self.add(conn, id, dag).await
+    }
+
+    /// Adds a version that was just compiled.
+    pub(crate) async fn add(&self, conn: &mut PgConnection, id: VersionId, dag: Dag) -> Result<Arc<Version>> {
+        let names: Vec<String> = dag.steps.iter().map(|s| s.queue.clone()).collect();
+        let queues = workers::queue_ids(conn, &names).await?;
+        let version = Arc::new(Version::new(id, dag, queues));
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(id, version.clone());
+        Ok(version)
+    }
+}
+
+/// What a process shares between its commands and its workers.
+#[derive(Clone)]
+pub struct Registry {
+    /// The step kinds it knows.
+    pub kinds: Arc<StepKinds>,
+    /// The versions it has met.
+    pub versions: Arc<Versions>,
+}

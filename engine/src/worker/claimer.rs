@@ -1,0 +1,127 @@
+//! Takes ready steps: exactly as many as there are free slots, so that nothing waits behind a long call.
+
+use super::shared::Shared;
+use crate::{
+    commands::{complete_attempts::Inputs, new_token},
+    error::{Error, Result},
+    store::{
+        hot::{self, Holder},
+        lanes,
+        rows::Claimed,
+        workers,
+    },
+    worker::reconnect::Reconnect,
+};
+use sqlx::PgConnection;
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+/// More in one claim brings nothing (prototype: 1,024 was best) and makes for long transactions.
+const BATCH: usize = 1024;
+/// After this long without work the worker says that it is idle, so that others notify it.
+const QUIET: Duration = Duration::from_millis(20);
+
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut reconnect = Reconnect::new("claimer", &shared.options);
+    while let Some(mut conn) = reconnect.connect(&shared.closed).await {
+        match claim_until_closed(&shared, &mut conn, &mut reconnect).await {
+            Ok(()) => return,
+            Err(e) => reconnect.failed(&e),
+        }
+    }
+}
+
+async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect: &mut Reconnect) -> Result<()> {
+    let mut marked = false;
+    loop {
+        if shared.stopping.is_cancelled() {
+            return Ok(());
+        }
+        if !shared.has_free_slot() {
+            wait_for_slot(shared, conn).await?;
+            continue;
+        }
+        let want = shared.take_slots(BATCH);
+        if want == 0 {
+            continue;
+        }
+        let got = match claim(shared, conn, want).await {
+            Ok(got) => got,
+            Err(e) => {
+                shared.free_slots(want);
+                return Err(e);
+            }
+        };
+        reconnect.succeeded();
+        shared.free_slots(want - got);
+        shared.drained.store(got < want, Relaxed);
+        if got == want {
+            if marked {
+                marked = false;
+                workers::mark(conn, shared.worker, false).await?;
+            }
+            continue;
+        }
+        if woken(shared, QUIET).await {
+            continue;
+        }
+        if !marked {
+            // Said before the last look: whoever commits after that look sees the mark and notifies.
+            marked = true;
+            workers::mark(conn, shared.worker, true).await?;
+            continue;
+        }
+        let (_, due) = lanes::outlook(conn, &shared.queues).await?;
+        let due = [due.map(Duration::from_secs_f64), shared.take_due()].into_iter().flatten().min();
+        woken(shared, due.unwrap_or(shared.config.poll).min(shared.config.poll)).await;
+    }
+}
+
+async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<usize> {
+    let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
+    let claimed = hot::claim(conn, &shared.queues, want, by).await?;
+    shared.stats.claims.fetch_add(1, Relaxed);
+    // The most urgent of what waited is on its way.
+    shared.urgent.store(i16::MIN, Relaxed);
+    for id in claimed.iter().map(|c| c.lease.version).collect::<HashSet<_>>() {
+        if let Err(e) = shared.registry.versions.load(conn, id).await {
+            match e {
+                Error::Store(e) => return Err(e.into()),
+                // Its leases expire, so that a worker that can read it takes over.
+                e => tracing::error!(version = id.0, error = %e, "steps were claimed whose workflow version this worker can't read"),
+            }
+        }
+    }
+    let mut got = 0;
+    for Claimed { lease, state } in claimed {
+        let Some(version) = shared.registry.versions.get(lease.version) else { continue };
+        got += 1;
+        let inputs = Inputs { complete: !version.needs_loading(&lease), ..Default::default() };
+        shared.dispatch(lease, version, state, inputs);
+    }
+    Ok(got)
+}
+
+/// Every slot is taken. Once a second, see whether something more urgent waits than what goes on here.
+async fn wait_for_slot(shared: &Shared, conn: &mut PgConnection) -> Result<()> {
+    tokio::select! {
+        () = shared.freed.notified() => {}
+        () = shared.stopping.cancelled() => {}
+        () = tokio::time::sleep(Duration::from_secs(1)) => {
+            let (top, _) = lanes::outlook(conn, &shared.queues).await?;
+            shared.urgent.store(top.unwrap_or(i16::MIN), Relaxed);
+        }
+    }
+    Ok(())
+}
+
+async fn woken(shared: &Shared, within: Duration) -> bool {
+    tokio::select! {
+        () = shared.wake.notified() => true,
+        () = shared.stopping.cancelled() => true,
+        () = tokio::time::sleep(within) => false,
+    }
+}

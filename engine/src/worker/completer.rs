@@ -1,0 +1,131 @@
+//! Records what came of attempts. While one commit is under way the next batch gathers: group commit without a timer. A completion is
+//! never dropped: it is applied, refused because somebody else holds its lane, or tried again.
+
+use super::{reconnect::Reconnect, shared::Shared};
+use crate::{
+    commands::{
+        complete_attempts::{Batch, Completed, Completion, Continued, ScopeCache, complete_attempts},
+        new_token,
+    },
+    error::{Error, ErrorClass, Result},
+    executor::StepError,
+    store::{
+        hot::Holder,
+        rows::Claimed,
+    },
+};
+use sqlx::PgConnection;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+use tokio::sync::mpsc;
+
+const BATCH: usize = 1024;
+
+pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedReceiver<(u64, Completion)>) {
+    let mut reconnect = Reconnect::new("completer", &shared.options);
+    let mut cache = ScopeCache::default();
+    let mut conn = None;
+    let mut gathered = Vec::with_capacity(BATCH);
+    loop {
+        tokio::select! {
+            // Completions first: closing waits until nothing is in flight.
+            biased;
+            n = completions.recv_many(&mut gathered, BATCH) => if n == 0 { return },
+            () = shared.closed.cancelled() => return,
+        }
+        let (numbers, ended): (Vec<u64>, Vec<Completion>) = gathered.drain(..).unzip();
+        let slots = ended.len();
+        let mut pending = vec![Batch::decide(ended, || crate::commands::complete_attempts::Room::chance(&*shared))];
+        let mut done = Completed::default();
+        while let Some(batch) = pending.last_mut() {
+            if batch.is_empty() {
+                pending.pop();
+                continue;
+            }
+            if conn.is_none() {
+                conn = reconnect.connect(&shared.closed).await;
+            }
+            let Some(connection) = &mut conn else { return };
+            match apply(&shared, connection, &mut cache, batch, &mut done).await {
+                Ok(()) => reconnect.succeeded(),
+                Err(e) if is_permanent(&e) => give_way(&mut pending, &e),
+                Err(e) => {
+                    reconnect.failed(&e);
+                    conn = None;
+                }
+            }
+        }
+        go_on(&shared, done, slots, &numbers);
+    }
+}
+
+async fn apply(shared: &Shared, conn: &mut PgConnection, cache: &mut ScopeCache, batch: &mut Batch, done: &mut Completed) -> Result<()> {
+    let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
+    complete_attempts(conn, cache, batch, by, shared, done).await
+}
+
+/// Will the same batch fail the same way for ever? Connection troubles, deadlocks and a full disk pass; wrong data does not.
+fn is_permanent(error: &Error) -> bool {
+    match error {
+        Error::Store(sqlx::Error::Database(e)) => {
+            // Data exceptions, integrity violations, and programs that are too large (54): the row is at fault.
+            e.code().is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+        }
+        Error::Store(sqlx::Error::Encode(_) | sqlx::Error::Decode(_)) | Error::Internal(_) | Error::LeaseLost => true,
+        _ => false,
+    }
+}
+
+/// A batch that holds one bad row is split, so that this row alone fails; alone, it fails its step with what the database said.
+fn give_way(pending: &mut Vec<Batch>, error: &Error) {
+    let Some(batch) = pending.pop() else { return };
+    if batch.len() > 1 {
+        pending.extend(batch.split());
+        return;
+    }
+    let refused = StepError::new(ErrorClass::Internal, format!("the result could not be stored: {error}"));
+    match batch.was_given_up() {
+        false => pending.extend(batch.split().into_iter().map(|b| b.give_up(&refused))),
+        // Not even the failure can be stored. The lease expires and the reaper, with its limit of losses, decides.
+        true => tracing::error!(%error, "a completion could not be stored in any form; its lease will expire"),
+    }
+}
+
+/// After the commits: successors start, slots are freed, counters move.
+fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64]) {
+    let kept = done.continued.len() + done.filled.len();
+    for Continued { lease, version, inputs } in done.continued {
+        shared.dispatch(lease, version, None, inputs);
+    }
+    for Claimed { lease, state } in done.filled {
+        match shared.registry.versions.get(lease.version) {
+            Some(version) => shared.dispatch(lease, version, state, Default::default()),
+            // Not reachable: an item of the same version was completed here. Its lease would expire.
+            None => tracing::error!(run = %lease.run, "a map ended whose version is unknown here"),
+        }
+    }
+    for number in numbers {
+        shared.land(*number);
+    }
+    // Every completed step frees its slot; continued, opened and filled ones keep or took one.
+    let free = (slots + done.taken).saturating_sub(kept);
+    shared.free_slots(free);
+    let stats = &shared.stats;
+    stats.steps.fetch_add(done.steps, Relaxed);
+    stats.commits.fetch_add(done.commits, Relaxed);
+    stats.conflicts.fetch_add(done.conflicts, Relaxed);
+    stats.refused.fetch_add(done.refused, Relaxed);
+    if done.refused > 0 {
+        tracing::warn!(refused = done.refused, "completions were refused: their leases had been lost");
+    }
+    if done.runs > 0 {
+        stats.runs.fetch_add(done.runs, Relaxed);
+        stats.ended.notify_waiters();
+        stats.ended.notify_one();
+    }
+    if let Some(due) = done.due_in {
+        shared.note_due(due);
+    }
+    if done.wake {
+        shared.wake.notify_one();
+    }
+}

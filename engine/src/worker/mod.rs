@@ -1,0 +1,153 @@
+//! A worker process: claims what it has room for, carries it out, and completes it. apalis runs the steps; everything durable is in the
+//! commands. No type of apalis leaves this module.
+//!
+//! `claimer` takes ready steps → `loader` reads what they look at → `backend` hands them to apalis → `execute` carries them out →
+//! `completer` records what came of them and goes on with their successors. `heartbeat` renews leases and hears of cancellations.
+
+mod backend;
+mod claimer;
+mod completer;
+mod execute;
+mod gather;
+mod heartbeat;
+mod loader;
+mod reconnect;
+mod shared;
+
+use crate::{
+    commands::Local,
+    error::{Error, Result},
+    listener::Listener,
+    store::workers,
+    version::Registry,
+};
+use apalis::layers::WorkerBuilderExt;
+use apalis_core::{error::BoxDynError, worker::builder::WorkerBuilder};
+use shared::{Job, Shared};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How a worker works.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// For people: host and process.
+    pub name: String,
+    /// Task queues it serves, the more important first.
+    pub queues: Vec<String>,
+    /// Steps in flight at once.
+    pub concurrency: usize,
+    /// A lease that is not renewed for this long is taken over; it is renewed three times as often.
+    pub lease: Duration,
+    /// How often it looks for work though nobody has told it of any.
+    pub poll: Duration,
+    /// After a request to stop, how long steps in flight may take before they are given back.
+    pub drain: Duration,
+    /// Tasks that complete, each with a connection of its own.
+    pub completers: usize,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            name: "worker".into(),
+            queues: vec!["default".into()],
+            concurrency: 1024,
+            lease: Duration::from_secs(30),
+            poll: Duration::from_secs(1),
+            drain: Duration::from_secs(30),
+            completers: 2,
+        }
+    }
+}
+
+/// A running worker.
+pub struct Worker {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    steps: tokio::task::JoinHandle<Result<(), apalis_core::error::WorkerError>>,
+}
+
+impl Worker {
+    /// Registers the worker and starts to work. The database must have this binary's schema.
+    pub async fn start(options: &PgConnectOptions, registry: Registry, config: WorkerConfig, listener: Option<Listener>) -> Result<Self> {
+        let mut conn = PgConnection::connect_with(options).await?;
+        crate::commands::check_schema(&mut conn).await?;
+        let queues = workers::queue_ids(&mut conn, &config.queues).await?;
+        let id = workers::register(&mut conn, &config.name, &queues, config.concurrency as i32).await?;
+        let (shared, channels) = Shared::new(options.clone(), registry, config, id, queues);
+        let mut tasks = JoinSet::new();
+        for completions in channels.completions {
+            tasks.spawn(completer::run(shared.clone(), completions));
+        }
+        tasks.spawn(loader::run(shared.clone(), channels.to_load));
+        tasks.spawn(claimer::run(shared.clone()));
+        tasks.spawn(heartbeat::run(shared.clone(), listener));
+        let backend = backend::StepBackend::new(shared.clone(), channels.jobs);
+        let carry_out = shared.clone();
+        let worker = WorkerBuilder::new(shared.config.name.clone())
+            .backend(backend)
+            .enable_tracing()
+            .catch_panic()
+            .build(move |job: Arc<Job>| {
+                let shared = carry_out.clone();
+                async move { Ok::<_, BoxDynError>(execute::execute(&shared, job).await) }
+            });
+        let steps = tokio::spawn(worker.run());
+        Ok(Self { shared, tasks, steps })
+    }
+
+    /// For commands in the same process: runs may be started with their first steps leased to this worker.
+    pub fn local(&self) -> Arc<dyn Local> {
+        self.shared.clone()
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> Arc<Stats> {
+        self.shared.stats.clone()
+    }
+
+    /// Fires when the worker is to stop: no more claims, successors go to others, what is in flight may end.
+    pub fn stopping(&self) -> CancellationToken {
+        self.shared.stopping.clone()
+    }
+
+    /// Drains: waits for steps in flight until the deadline, gives back the rest, and returns when everything is recorded.
+    pub async fn stop(self) -> Result<()> {
+        self.finish(false).await
+    }
+
+    /// Stops without waiting: steps in flight are dropped and given back.
+    pub async fn stop_now(self) -> Result<()> {
+        self.finish(true).await
+    }
+
+    async fn finish(mut self, now: bool) -> Result<()> {
+        self.shared.stopping.cancel();
+        let idle = self.shared.wait_idle();
+        let drain = if now { Duration::ZERO } else { self.shared.config.drain };
+        if tokio::time::timeout(drain, idle).await.is_err() {
+            self.shared.abort_in_flight();
+            // Giving back is a write like another; a database that does not answer must not keep the process.
+            if tokio::time::timeout(Duration::from_secs(5), self.shared.wait_idle()).await.is_err() {
+                tracing::warn!(in_flight = self.shared.in_flight(), "stopped before every step was given back; their leases will expire");
+            }
+        }
+        self.shared.closed.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(e) = ended {
+                tracing::error!(error = %e, "a task of the worker failed");
+            }
+        }
+        let mut conn = PgConnection::connect_with(&self.shared.options).await?;
+        workers::remove(&mut conn, self.shared.worker).await?;
+        match self.steps.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(Error::Internal(format!("the step runner failed: {e}"))),
+            Err(e) => Err(Error::Internal(format!("the step runner failed: {e}"))),
+        }
+    }
+}
+
+pub use shared::Stats;
