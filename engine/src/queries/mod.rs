@@ -11,7 +11,7 @@ pub mod events;
 pub mod keys;
 pub mod queues;
 pub mod runs;
-mod states;
+pub(crate) mod states;
 pub mod steps;
 pub mod usage;
 pub mod why;
