@@ -1,2 +1,85 @@
-//! The `krowoc` binary.
-fn main() {}
+//! The `krowoc` binary: the command line and nothing else. What a command does is the engine's, the steps' or the API's business.
+
+mod commands;
+mod config;
+mod output;
+mod telemetry;
+mod workflow_files;
+
+use clap::Parser;
+use commands::Command;
+use config::Config;
+use std::process::ExitCode;
+
+/// Durable workflows for LLM pipelines on PostgreSQL.
+///
+/// A workflow is a file; a run of it survives crashes, deploys and rate limits, and never pays for the same call twice.
+#[derive(Parser)]
+#[command(name = "krowoc", version, propagate_version = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  krowoc init my-project               a project folder with a first workflow
+  krowoc validate my-project/workflows every problem of every file, with its place
+
+Environment:
+  DATABASE_URL       a PostgreSQL of your own (default: a private one, started when needed)
+  KROWOC_HOME        where the private PostgreSQL lives (default: the user's data folder)
+  OPENAI_API_KEY     the key of the `openai` provider
+  OPENAI_BASE_URL    a server with OpenAI's protocol in its place: Ollama, vLLM, LiteLLM
+  KROWOC_HTTP_ALLOW_PRIVATE
+                     `true`: http steps may reach private addresses (default: false)
+  KROWOC_LOG         what is logged: `info`, `krowoc_engine=debug`, … (default: info)
+  KROWOC_LOG_FORMAT  `text` or `json` (default: text)
+
+The exit code is 0 for success, 1 for a failure that the output explains, 2 for a wrong command line.";
+
+fn main() -> ExitCode {
+    // Before anything opens a connection; it can only fail if it was done before, and this is the first line.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let config = Config::from_env()?;
+    telemetry::init(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(command.run(&config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut open: Vec<clap::Command> = vec![cli];
+        while let Some(command) = open.pop() {
+            let name = command.get_name().to_owned();
+            let leaf = command.get_subcommands().next().is_none();
+            open.extend(command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!leaf || help.contains("krowoc "), "`{name}` has no example in its --help");
+        }
+    }
+}

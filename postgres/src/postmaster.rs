@@ -1,0 +1,134 @@
+//! The server's process: found by its pid file, told apart from another that got its number, and stopped.
+
+use crate::error::{Error, IoContext, Result};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+/// What `postmaster.pid` says (its lines: `src/include/utils/pidfile.h` of PostgreSQL).
+#[derive(Debug)]
+pub(crate) struct Postmaster {
+    pub pid: i32,
+    /// Absent in the first moments.
+    pub socket_folder: Option<PathBuf>,
+    /// `starting`, `ready`, `stopping`, `standby`; absent in the first moments.
+    pub status: Option<String>,
+}
+
+/// What was found in the data folder.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// No pid file: nobody serves this data.
+    Nothing,
+    /// A pid file without a number: being written, or left half written by a crash of the machine.
+    Unfinished,
+    /// A pid file whose process is gone, or is another program by now.
+    Stale,
+    /// The server.
+    Running(Postmaster),
+}
+
+fn pid_file(data: &Path) -> PathBuf {
+    data.join("postmaster.pid")
+}
+
+/// Who serves this data?
+pub(crate) fn find(data: &Path) -> Result<Found> {
+    let path = pid_file(data);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        read => read.at("reading", &path)?,
+    };
+    let mut lines = text.lines().map(str::trim);
+    // In single-user mode the number is negative; such a process ends by itself.
+    let Some(pid) = lines.next().and_then(|line| line.parse::<i32>().ok()).map(i32::abs).filter(|pid| *pid > 0) else {
+        return Ok(Found::Unfinished);
+    };
+    if !serves(pid, data) {
+        return Ok(Found::Stale);
+    }
+    let rest: Vec<&str> = lines.collect();
+    let line = |number: usize| rest.get(number - 2).map(|line| (*line).to_owned()).filter(|line| !line.is_empty());
+    Ok(Found::Running(Postmaster { pid, socket_folder: line(5).map(PathBuf::from), status: line(8) }))
+}
+
+/// Forgets a server that is no more. PostgreSQL does so itself, except when the number now belongs to another process.
+pub(crate) fn forget(data: &Path) -> Result<()> {
+    let path = pid_file(data);
+    fs::remove_file(&path).at("removing", &path)
+}
+
+/// How a server is told to stop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// Sessions end, everything is written out.
+    Fast,
+    /// As in a crash: recovery at the next start.
+    Immediate,
+}
+
+/// Stops the server and waits until it is gone.
+pub(crate) fn stop(pid: i32, data: &Path, how: Stop, until: Instant) -> Result<()> {
+    let signal = match how {
+        Stop::Fast => Signal::INT,
+        Stop::Immediate => Signal::QUIT,
+    };
+    if let Some(process) = Pid::from_raw(pid).filter(|_| serves(pid, data)) {
+        match kill_process(process, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(Error::failed(format!("stopping PostgreSQL (process {pid})"), error.to_string())),
+        }
+    }
+    while serves(pid, data) {
+        if Instant::now() >= until {
+            return Err(Error::failed(format!("stopping PostgreSQL (process {pid})"), "it is still writing out its data"));
+        }
+        std::thread::sleep(crate::lock::TRY_AGAIN);
+    }
+    Ok(())
+}
+
+/// Is the process a PostgreSQL server of this data? A postmaster's working folder is its data folder.
+fn serves(pid: i32, data: &Path) -> bool {
+    let Some(process) = Pid::from_raw(pid) else { return false };
+    if cfg!(target_os = "linux") {
+        match fs::read_link(format!("/proc/{pid}/cwd")) {
+            Ok(folder) => folder == data,
+            // Another user's process, unless the system hides our own from us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => test_kill_process(process).is_ok(),
+            // Gone, or dead and not yet waited for.
+            Err(_) => false,
+        }
+    } else {
+        test_kill_process(process).is_ok() && is_postgres(pid)
+    }
+}
+
+fn is_postgres(pid: i32) -> bool {
+    let listed = std::process::Command::new("ps").args(["-o", "stat=,comm=", "-p", &pid.to_string()]).output();
+    listed.is_ok_and(|output| {
+        let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        line.contains("postgres") && !line.starts_with('Z')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_file_of_another_program_is_stale() {
+        let data = tempfile::tempdir().expect("a folder");
+        assert!(matches!(find(data.path()), Ok(Found::Nothing)));
+        fs::write(pid_file(data.path()), "").expect("written");
+        assert!(matches!(find(data.path()), Ok(Found::Unfinished)));
+        // This very test: alive, but no server of that data.
+        fs::write(pid_file(data.path()), format!("{}\n{}\n", std::process::id(), data.path().display())).expect("written");
+        assert!(matches!(find(data.path()), Ok(Found::Stale)));
+        fs::write(pid_file(data.path()), "999999999\n").expect("written");
+        assert!(matches!(find(data.path()), Ok(Found::Stale)));
+    }
+}

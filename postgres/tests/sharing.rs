@@ -1,0 +1,386 @@
+//! Guarantee: the server runs exactly as long as somebody uses it, whatever happens to its users, and its data survives them.
+
+use krowoc_postgres::{Error, Left, Local, LocalConfig, Purpose};
+use sqlx::{Connection, PgConnection};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+type Test = Result<(), Box<dyn std::error::Error>>;
+
+/// A home that others may pass through, as the server's account must when root runs the tests.
+fn home() -> TempDir {
+    let home = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).expect("opened");
+    home
+}
+
+fn config(home: &Path) -> LocalConfig {
+    LocalConfig { download: false, ..LocalConfig::new(home) }
+}
+
+fn alive(pid: i32) -> bool {
+    // Not a signal: the dead who were not waited for would still take it.
+    let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().expect("ps runs").stdout;
+    !state.is_empty() && !state.starts_with(b"Z")
+}
+
+/// Waits for what another process will do; the deadline only bounds a failing test.
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < until, "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Another process that uses the server.
+struct Holder {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    pid: i32,
+}
+
+impl Holder {
+    fn spawn(mut command: Command) -> Child {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("hold starts")
+    }
+
+    fn command(home: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hold"));
+        command.arg(home);
+        command
+    }
+
+    /// Waits until it has joined.
+    fn joined(mut child: Child) -> Self {
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = || {
+            let mut line = String::new();
+            output.read_line(&mut line).expect("read");
+            line.trim().to_owned()
+        };
+        let pid = line().parse().expect("a joined holder prints the server's process");
+        assert!(line().starts_with("postgres://"));
+        Self { child, output, pid }
+    }
+
+    fn join(home: &Path) -> Self {
+        Self::joined(Self::spawn(Self::command(home)))
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("waited for");
+    }
+
+    fn leave(mut self) -> String {
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        self.output.read_line(&mut said).expect("read");
+        assert!(self.child.wait().expect("waited for").success());
+        said.trim().to_owned()
+    }
+}
+
+async fn count(url: &str) -> Result<i64, sqlx::Error> {
+    let mut db = PgConnection::connect(url).await?;
+    sqlx::query("CREATE TABLE IF NOT EXISTS visits (id bigint GENERATED ALWAYS AS IDENTITY)").execute(&mut db).await?;
+    sqlx::query("INSERT INTO visits DEFAULT VALUES").execute(&mut db).await?;
+    let n = sqlx::query_scalar("SELECT count(*) FROM visits").fetch_one(&mut db).await?;
+    db.close().await?;
+    Ok(n)
+}
+
+async fn setting(url: &str, name: &str) -> Result<String, sqlx::Error> {
+    let mut db = PgConnection::connect(url).await?;
+    let value = sqlx::query_scalar("SELECT current_setting($1)").bind(name).fetch_one(&mut db).await?;
+    db.close().await?;
+    Ok(value)
+}
+
+#[tokio::test]
+async fn the_last_one_out_stops_the_server_and_the_data_stays() -> Test {
+    let home = home();
+    let first = Local::join(config(home.path())).await?;
+    let second = Local::join(config(home.path())).await?;
+    assert_eq!((first.pid(), first.url("krowoc")), (second.pid(), second.url("krowoc")));
+    let (pid, url) = (first.pid(), first.url("krowoc"));
+    assert_eq!(count(&url).await?, 1);
+    assert_eq!(first.leave().await?, Left::Running);
+    assert_eq!(count(&url).await?, 2);
+    assert_eq!(second.leave().await?, Left::Stopped);
+    assert!(!alive(pid), "the server still runs");
+    assert!(count(&url).await.is_err());
+
+    let again = Local::join(config(home.path())).await?;
+    assert_eq!(count(&again.url("krowoc")).await?, 3);
+    assert_eq!(again.leave().await?, Left::Stopped);
+    Ok(())
+}
+
+#[tokio::test]
+async fn dropping_the_last_hold_stops_the_server() -> Test {
+    let home = home();
+    let local = Local::join(config(home.path())).await?;
+    let pid = local.pid();
+    drop(local);
+    assert!(!alive(pid));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_server_is_durable_and_listens_on_its_private_socket_only() -> Test {
+    let home = home();
+    let local = Local::join(config(home.path())).await?;
+    let url = local.url("krowoc");
+    for name in ["fsync", "synchronous_commit", "full_page_writes"] {
+        assert_eq!(setting(&url, name).await?, "on", "{name}");
+    }
+    assert_eq!(setting(&url, "listen_addresses").await?, "");
+    assert_eq!(setting(&url, "server_encoding").await?, "UTF8");
+    assert_eq!(fs::metadata(local.socket_folder())?.mode() & 0o777, 0o700);
+    let postmaster = fs::metadata(format!("/proc/{}", local.pid())).map(|meta| meta.uid());
+    assert!(postmaster.is_err() || postmaster.is_ok_and(|uid| uid != 0), "the server runs as root");
+    let environment = fs::read(format!("/proc/{}/environ", local.pid())).unwrap_or_default();
+    assert!(!String::from_utf8_lossy(&environment).contains("CARGO"), "the server keeps its caller's environment");
+    local.leave().await?;
+    Ok(())
+}
+
+#[test]
+fn processes_that_start_together_share_one_server() {
+    let home = home();
+    let children: Vec<Child> = (0..4).map(|_| Holder::spawn(Holder::command(home.path()))).collect();
+    let holders: Vec<Holder> = children.into_iter().map(Holder::joined).collect();
+    let pid = holders[0].pid;
+    assert!(holders.iter().all(|holder| holder.pid == pid));
+    let said: Vec<String> = holders.into_iter().map(Holder::leave).collect();
+    assert_eq!(said.iter().filter(|said| *said == "the server has stopped").count(), 1, "{said:?}");
+    assert_eq!(said.last().map(String::as_str), Some("the server has stopped"));
+    assert!(!alive(pid));
+}
+
+/// Joining and leaving race without pause; nobody may ever get a server that is being stopped under it.
+#[tokio::test]
+async fn who_joins_while_the_last_one_leaves_gets_a_server() -> Test {
+    let home = home();
+    let path = home.path().to_owned();
+    let visitor = |path: PathBuf| async move {
+        for _ in 0..6 {
+            let local = Local::join(config(&path)).await.expect("joined");
+            count(&local.url("krowoc")).await.expect("a working server");
+            local.leave().await.expect("left");
+        }
+    };
+    let visitors: Vec<_> = (0..3).map(|_| tokio::spawn(visitor(path.clone()))).collect();
+    for visitor in visitors {
+        visitor.await?;
+    }
+    let last = Local::join(config(home.path())).await?;
+    assert_eq!(count(&last.url("krowoc")).await?, 19);
+    assert_eq!(last.leave().await?, Left::Stopped);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_server_of_a_killed_process_is_taken_over_and_stopped_by_the_last() -> Test {
+    let home = home();
+    let holder = Holder::join(home.path());
+    let pid = holder.pid;
+    holder.kill();
+    assert!(alive(pid), "the server died with its user");
+    let local = Local::join(config(home.path())).await?;
+    assert_eq!(local.pid(), pid);
+    assert_eq!(count(&local.url("krowoc")).await?, 1);
+    assert_eq!(local.leave().await?, Left::Stopped);
+    assert!(!alive(pid));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_killed_while_it_starts_the_server_leaves_nothing_broken() -> Test {
+    // At different moments: making the data, moving it, starting.
+    for wait_for in ["start.lock", "postgres/data", "postgres/data/postmaster.pid"] {
+        let home = home();
+        let mut child = Holder::spawn(Holder::command(home.path()));
+        eventually(wait_for, || home.path().join(wait_for).exists());
+        child.kill().and_then(|()| child.wait().map(drop)).expect("killed");
+        let local = Local::join(config(home.path())).await.map_err(|error| format!("killed at {wait_for}: {error}"))?;
+        assert_eq!(count(&local.url("krowoc")).await?, 1, "killed at {wait_for}");
+        assert_eq!(local.leave().await?, Left::Stopped, "killed at {wait_for}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_machine_crash_leaves_a_pid_file_that_does_not_deceive() -> Test {
+    let home = home();
+    let local = Local::join(config(home.path())).await?;
+    let (data, pid) = (local.data(), local.pid());
+    count(&local.url("krowoc")).await?;
+    let pid_file = data.join("postmaster.pid");
+    let text = fs::read_to_string(&pid_file)?;
+    let socket_lock = local.socket_folder().join(".s.PGSQL.5432.lock");
+    assert_eq!(local.leave().await?, Left::Stopped);
+    // After a reboot the number belongs to somebody else: here to this test, which runs under the same user.
+    let ours = text.replacen(&pid.to_string(), &std::process::id().to_string(), 1);
+    fs::write(&pid_file, &ours)?;
+    fs::write(&socket_lock, &ours)?;
+    let again = Local::join(config(home.path())).await?;
+    assert_eq!(count(&again.url("krowoc")).await?, 2);
+    assert_eq!(again.leave().await?, Left::Stopped);
+    // Or the file was not written out at all.
+    fs::write(&pid_file, "")?;
+    let again = Local::join(config(home.path())).await?;
+    assert_eq!(count(&again.url("krowoc")).await?, 3);
+    again.leave().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crashed_server_recovers_under_its_users() -> Test {
+    let home = home();
+    let config = config(home.path());
+    let mut local = Local::join(config.clone()).await?;
+    let before = local.pid();
+    count(&local.url("krowoc")).await?;
+    local.crash_and_restart(&config)?;
+    assert_ne!(local.pid(), before);
+    assert_eq!(count(&local.url("krowoc")).await?, 2);
+    local.leave().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_whose_socket_vanished_is_restarted_for_who_is_alone_and_named_to_others() -> Test {
+    let home = home();
+    let first = Local::join(config(home.path())).await?;
+    let pid = first.pid();
+    fs::remove_file(first.socket_folder().join(".s.PGSQL.5432"))?;
+    let refused = Local::join(config(home.path())).await;
+    assert!(matches!(&refused, Err(Error::Unreachable { pid: named, .. }) if *named == pid), "{refused:?}");
+    assert_eq!(first.leave().await?, Left::Stopped);
+
+    let holder = Holder::join(home.path());
+    let pid = holder.pid;
+    holder.kill();
+    let socket = home.path().join("postgres/run/.s.PGSQL.5432");
+    fs::remove_file(socket)?;
+    let alone = Local::join(config(home.path())).await?;
+    assert_ne!(alone.pid(), pid);
+    assert!(!alive(pid));
+    assert_eq!(alone.leave().await?, Left::Stopped);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_home_with_a_long_path_gets_a_short_socket() -> Test {
+    let home = home();
+    let deep = home.path().join("a-folder-with-quite-a-long-name".repeat(3)).join("and one 'with' quotes".repeat(3));
+    let local = Local::join(config(&deep)).await?;
+    let folder = local.socket_folder().to_owned();
+    assert!(folder.starts_with("/tmp"), "{}", folder.display());
+    assert_eq!(fs::metadata(&folder)?.mode() & 0o777, 0o700);
+    assert_eq!(count(&local.url("krowoc")).await?, 1);
+    assert_eq!(local.leave().await?, Left::Stopped);
+    fs::remove_dir(&folder)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn throwaway_data_is_gone_after_the_last_one_left() -> Test {
+    let home = home();
+    let config = LocalConfig { purpose: Purpose::Throwaway, ..config(home.path()) };
+    for _ in 0..2 {
+        let local = Local::join(config.clone()).await?;
+        assert_eq!(count(&local.url("krowoc")).await?, 1);
+        local.leave().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn data_of_another_major_is_refused_with_what_to_do() -> Test {
+    let home = home();
+    let local = Local::join(config(home.path())).await?;
+    let version = local.data().join("PG_VERSION");
+    local.leave().await?;
+    let real = fs::read_to_string(&version)?;
+    fs::write(&version, "12\n")?;
+    let error = Local::join(config(home.path())).await.expect_err("refused").to_string();
+    assert!(error.contains("PostgreSQL 12") && error.contains("pg_upgrade"), "{error}");
+    fs::write(&version, real)?;
+    Local::join(config(home.path())).await?.leave().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_postgresql_is_named_with_the_command_that_installs_it() -> Test {
+    let home = home();
+    let nowhere = LocalConfig { binaries: Some("/nowhere/bin".into()), ..config(home.path()) };
+    let error = Local::join(nowhere).await.expect_err("not installed").to_string();
+    assert!(error.contains("/nowhere/bin") && error.contains("DATABASE_URL") && error.contains("install"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_shows_the_end_of_its_log() -> Test {
+    let home = home();
+    let wrong = LocalConfig { settings: vec![("shared_buffers".into(), "a lot".into())], ..config(home.path()) };
+    let error = Local::join(wrong).await.expect_err("refused").to_string();
+    assert!(error.contains("invalid value for parameter \"shared_buffers\""), "{error}");
+    Ok(())
+}
+
+/// Root's server runs under another account; here the caller itself has no privilege.
+#[test]
+fn a_caller_without_privilege_runs_its_own_server() {
+    let root = fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
+    if !root {
+        // Then every other test here has shown it.
+        return;
+    }
+    let home = home();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).expect("opened");
+    let mine = home.path().join("mine");
+    // The build's folder may be closed to others; what the system's temporary folder holds is not.
+    let program = home.path().join("hold");
+    fs::copy(env!("CARGO_BIN_EXE_hold"), &program).expect("copied");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]).arg(&program).arg(&mine);
+    let holder = Holder::joined(Holder::spawn(command));
+    let (server, owner) = (holder.pid, fs::metadata(&mine).expect("made"));
+    assert_eq!(fs::metadata(format!("/proc/{server}")).expect("runs").uid(), owner.uid());
+    assert_ne!(owner.uid(), 0);
+    assert_eq!(owner.mode() & 0o777, 0o700);
+    assert_eq!(holder.leave(), "the server has stopped");
+    assert!(!alive(server));
+}
+
+/// Root's own folder is closed to the server's account: the data goes elsewhere, with a link in the home.
+#[tokio::test]
+async fn a_home_closed_to_the_servers_account_still_serves() -> Test {
+    if fs::metadata("/proc/self").map(|meta| meta.uid()).ok() != Some(0) {
+        return Ok(());
+    }
+    let closed = tempfile::tempdir()?;
+    fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700))?;
+    let config = config(&closed.path().join("home"));
+    let local = Local::join(config.clone()).await?;
+    let outside = local.data().parent().expect("a parent").to_owned();
+    assert!(outside.starts_with("/var/lib/krowoc"), "{}", outside.display());
+    assert_eq!(count(&local.url("krowoc")).await?, 1);
+    local.leave().await?;
+    let again = Local::join(config).await?;
+    assert_eq!(count(&again.url("krowoc")).await?, 2);
+    again.leave().await?;
+    fs::remove_dir_all(&outside)?;
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! OpenAI Chat Completions, at OpenAI or at any server that speaks it (Ollama, vLLM, LiteLLM, llama.cpp).
+
+mod errors;
+mod request;
+mod response;
+mod strict;
+
+use super::model::{Answer, Provider, Request};
+use crate::{
+    Secret, StepsConfig, json,
+    net::{Client, Limits, Proxy, read, transport},
+};
+use async_trait::async_trait;
+use krowoc_engine::{
+    ErrorClass,
+    executor::{StepContext, StepError},
+};
+use reqwest::{
+    StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
+};
+
+const OPENAI: &str = "https://api.openai.com/v1";
+const MAX_BYTES: usize = 32 << 20;
+
+/// The provider.
+pub(super) struct OpenAi {
+    client: Client,
+    key: Option<Secret>,
+    endpoint: Result<Url, String>,
+    dialect: Dialect,
+}
+
+/// Where servers that speak the same format differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Dialect {
+    /// OpenAI itself: a key is needed, and the limit's name is `max_completion_tokens`.
+    OpenAi,
+    /// Everyone else: the key is optional, and the limit's name is the older `max_tokens`.
+    Compatible,
+}
+
+impl OpenAi {
+    /// At the configured address.
+    pub(super) fn new(config: &StepsConfig) -> Self {
+        let base = config.openai_base_url.as_deref().map_or(OPENAI, |base| base.trim().trim_end_matches('/'));
+        let dialect = if base == OPENAI { Dialect::OpenAi } else { Dialect::Compatible };
+        let endpoint = format!("{base}/chat/completions");
+        let endpoint = endpoint.parse::<Url>().map_err(|e| format!("the base URL of the openai provider, `{base}`, is no URL: {e}"));
+        // A server on this machine is never behind the system's proxy.
+        let local = endpoint.as_ref().ok().and_then(Url::host_str).is_some_and(|h| matches!(h, "localhost" | "127.0.0.1" | "[::1]"));
+        let proxy = if local { Proxy::Never } else { Proxy::System };
+        Self { client: Client::new(&config.user_agent, proxy, None), key: config.openai_api_key.clone(), endpoint, dialect }
+    }
+
+    fn headers(&self) -> Result<HeaderMap, StepError> {
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        match &self.key {
+            Some(key) => {
+                let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| {
+                    StepError::new(ErrorClass::Auth, "the key in OPENAI_API_KEY holds a line break or a control character; set it anew")
+                })?;
+                value.set_sensitive(true);
+                headers.insert(AUTHORIZATION, value);
+            }
+            None if self.dialect == Dialect::OpenAi => return Err(errors::missing_key()),
+            None => {}
+        }
+        Ok(headers)
+    }
+
+    /// What the server sent, without the key: a server may echo it anywhere, also in an answer.
+    fn masked(&self, body: Vec<u8>) -> Vec<u8> {
+        match &self.key {
+            Some(key) => match String::from_utf8(body) {
+                Ok(text) if text.contains(key.expose()) => key.mask(&text).into_bytes(),
+                Ok(text) => text.into_bytes(),
+                Err(e) => key.mask(&String::from_utf8_lossy(e.as_bytes())).into_bytes(),
+            },
+            None => body,
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for OpenAi {
+    fn name(&self) -> &'static str {
+        "openai"
+    }
+
+    async fn chat(&self, context: &StepContext, request: Request) -> Result<Answer, StepError> {
+        let endpoint = self.endpoint.clone().map_err(|e| StepError::new(ErrorClass::InvalidRequest, e))?;
+        let headers = self.headers()?;
+        let wire = request::body(&request, self.dialect)?;
+        let sent = self.client.get()?.post(endpoint).headers(headers).body(wire.json).send();
+        // Only the key and the schema's wrapping outlive the request.
+        drop(request);
+        let response = sent.await.map_err(transport)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = read(response, Limits { bytes: MAX_BYTES, idle: context.idle_timeout }).await?;
+        let body = self.masked(body);
+        if status != StatusCode::OK {
+            return Err(errors::refused(status, &headers, &body, self.key.as_ref()));
+        }
+        let value = json::parse(&body).map_err(|e| errors::no_json(&headers, &body, &e))?;
+        response::answer(value, &headers, wire.wrapped, self.key.as_ref())
+    }
+}

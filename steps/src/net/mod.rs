@@ -1,0 +1,13 @@
+//! What every kind that speaks HTTP shares: clients, the address guard, bounded bodies, error classes and waits.
+
+mod body;
+mod classify;
+mod client;
+mod guard;
+mod retry_after;
+
+pub(crate) use body::{Limits, read};
+pub(crate) use classify::{class_of, transport};
+pub(crate) use client::{Client, Proxy};
+pub(crate) use guard::Guard;
+pub(crate) use retry_after::retry_after;
