@@ -6,6 +6,8 @@
 
 pub mod commands;
 pub mod definition;
+#[cfg(test)]
+mod drain;
 pub mod error;
 pub mod executor;
 pub mod id;

@@ -213,11 +213,11 @@ pub(crate) struct NewLane<'a> {
     pub attempt: i16,
 }
 
-/// Opens it, its counters at zero.
+/// Opens it, its counters at zero. A map that waits is at it from now on: no claim will say so.
 pub(crate) async fn open_lane(conn: &mut PgConnection, l: &NewLane<'_>) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "INSERT INTO krowoc.lane (run_id, scope, lane, workflow_version, ready_at, step, queue, priority, state, phase, attempt)
-         VALUES ($1, $2, $3, $4, krowoc.now(), $5, $6, $7, $8::text::krowoc.lane_state, $9, $10)",
+        "INSERT INTO krowoc.lane (run_id, scope, lane, workflow_version, ready_at, step, queue, priority, state, phase, attempt, total_from)
+         VALUES ($1, $2, $3, $4, krowoc.now(), $5, $6, $7, $8::text::krowoc.lane_state, $9, $10, CASE $8 WHEN 'items' THEN krowoc.now() END)",
         l.run.0,
         &l.scope.0,
         l.lane,

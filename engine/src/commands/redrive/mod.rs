@@ -4,6 +4,8 @@
 //! (scopes by key → maps → spans → letters → run). A run that has ended has nothing to lock but its header, so that is locked first there.
 
 mod reopen;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     error::{Error, Result},
