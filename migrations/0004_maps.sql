@@ -21,7 +21,7 @@ CREATE TABLE krowoc.span (
   workflow_version integer NOT NULL,
   lo               integer NOT NULL,
   hi               integer NOT NULL,
-  permits          integer CHECK (permits >= 0),   -- items that may be started now; null: all
+  permits          integer,                        -- items that may be started now; null: all; below 0 while redriven items run beyond the limit
   step             smallint NOT NULL,              -- the map
   entry            smallint NOT NULL,              -- the body's first step, or -1 where it has several
   queue            smallint NOT NULL,

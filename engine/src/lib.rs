@@ -6,13 +6,17 @@
 
 pub mod commands;
 pub mod definition;
+#[cfg(test)]
+mod drain;
 mod engine;
 pub mod error;
 pub mod executor;
 pub mod id;
 pub mod lifecycle;
 pub mod listener;
+pub mod path;
 pub mod payload;
+pub mod queries;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

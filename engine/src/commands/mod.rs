@@ -3,15 +3,21 @@
 
 mod cancel_run;
 pub(crate) mod complete_attempts;
+mod discard;
 mod migrate;
+mod prune;
 mod reap;
+mod redrive;
 mod register_workflow;
 mod start_runs;
 
 pub use cancel_run::{Cancelled, cancel_run};
+pub(crate) use cancel_run::{finish_stopped, stop_run};
+pub use discard::{Discarded, discard};
 pub use migrate::{check_schema, migrate};
-pub(crate) use cancel_run::{stop_run, finish_stopped};
+pub use prune::{Pruned, prune};
 pub(crate) use reap::reap;
+pub use redrive::{Redrive, Redriven, redrive};
 pub use register_workflow::{Registered, register_workflow};
 pub(crate) use start_runs::new_token;
 pub use start_runs::{Local, LocalStep, StartRun, StartedRun, start_runs};

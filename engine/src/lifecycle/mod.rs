@@ -8,6 +8,7 @@
 pub mod frame;
 mod join;
 pub mod outcome;
+pub mod rebuild;
 mod restore;
 pub mod run;
 pub mod seconds;
@@ -16,4 +17,5 @@ pub(crate) mod tests;
 
 pub use frame::{Advance, Ended, FrameEnd, FrameState, Illegal, StepEvent, StepState};
 pub use outcome::{AttemptEnd, Counters, Verdict};
+pub use rebuild::rebuild;
 pub use run::{RunEvent, RunStatus};

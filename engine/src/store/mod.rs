@@ -7,6 +7,8 @@ pub(crate) mod lanes;
 pub(crate) mod maps;
 pub(crate) mod migrate;
 pub(crate) mod records;
+pub(crate) mod redrive;
+pub(crate) mod retention;
 pub(crate) mod rows;
 pub(crate) mod runs;
 pub(crate) mod workers;

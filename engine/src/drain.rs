@@ -1,0 +1,239 @@
+//! Carries runs out without a worker, one attempt at a time, as a test scripts them: the same claims and completions, no clock, no tasks.
+
+use crate::{
+    commands::{
+        StartRun,
+        complete_attempts::{Batch, Completed, Completion, Expansion, Inputs, Outcome, Room, ScopeCache, Wake, complete_attempts},
+        migrate, register_workflow, start_runs,
+    },
+    definition::{Action, Problem, PromptSource, PromptVersion, Source, compile},
+    error::ErrorClass,
+    executor::{StepContext, StepError, StepKind, StepKinds, StepOutput, Usage},
+    id::{RunId, Scope},
+    payload::Payload,
+    queries::keys,
+    store::{
+        hot::{self, Holder},
+        maps,
+        rows::{Claimed, Lease},
+        workers,
+    },
+    version::{Version, Versions},
+};
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use std::{
+    collections::{HashMap, VecDeque},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
+
+/// What one attempt comes to.
+pub(crate) enum Act {
+    Ok(Value),
+    Used(u64, u64),
+    Skip,
+    Fail(ErrorClass),
+    Later(Duration),
+    /// A map's items; with keys.
+    Items(usize, bool),
+}
+
+/// A database and a worker without threads.
+pub(crate) struct Drain {
+    pub conn: PgConnection,
+    pub versions: Versions,
+    pub scope: Scope,
+    /// What the attempts of a step come to, by its address; when it is used up they succeed.
+    pub script: HashMap<String, VecDeque<Act>>,
+    /// Addresses of the attempts carried out, in order.
+    pub log: Vec<String>,
+    cache: ScopeCache,
+    worker: i32,
+    database: String,
+    server: PgConnectOptions,
+}
+
+struct T;
+
+#[async_trait::async_trait]
+impl StepKind for T {
+    fn name(&self) -> &'static str {
+        "t"
+    }
+    fn schema(&self) -> Value {
+        json!(true)
+    }
+    async fn execute(&self, _: &StepContext, _: Value) -> Result<StepOutput, StepError> {
+        Err(StepError::new(ErrorClass::Internal, "attempts are scripted"))
+    }
+}
+
+struct NoPrompts;
+
+impl PromptSource for NoPrompts {
+    fn resolve(&self, reference: &str) -> Result<PromptVersion, Problem> {
+        Err(Problem::new("unknown_prompt", "", reference))
+    }
+}
+
+/// Every successor is left ready in the database.
+struct NoRoom;
+
+impl Room for NoRoom {
+    fn take(&self) -> bool {
+        false
+    }
+    fn give_back(&self, _: usize) {}
+    fn continues(&self, _: i16, _: i16) -> bool {
+        false
+    }
+    fn chance(&self) -> f64 {
+        0.5
+    }
+}
+
+impl Drain {
+    pub async fn new() -> Self {
+        let url = krowoc_postgres::testing::cluster().expect("a server");
+        let server = PgConnectOptions::from_str(&url).expect("a URL");
+        let database = format!("krowoc_drain_{}", uuid::Uuid::new_v4().simple());
+        let mut admin = PgConnection::connect_with(&server).await.expect("a connection");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut admin).await.expect("a database");
+        let mut conn = PgConnection::connect_with(&server.clone().database(&database)).await.expect("a connection");
+        migrate(&mut conn).await.expect("migrated");
+        let worker = workers::register(&mut conn, "drain", &[1], 1).await.expect("a worker");
+        let (versions, scope) = (Versions::default(), Scope::local("test"));
+        Self { conn, versions, scope, script: HashMap::new(), log: vec![], cache: ScopeCache::default(), worker, database, server }
+    }
+
+    /// Checks the invariants and removes the database.
+    pub async fn done(mut self) {
+        assert_eq!(self.violations().await, Vec::<String>::new());
+        self.conn.close().await.expect("closed");
+        let mut admin = PgConnection::connect_with(&self.server).await.expect("a connection");
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut admin).await.expect("dropped");
+    }
+
+    /// Every broken rule.
+    pub async fn violations(&mut self) -> Vec<String> {
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("SELECT rule, detail FROM krowoc.check_invariants()").fetch_all(&mut self.conn).await.expect("checked");
+        rows.into_iter().map(|(rule, detail)| format!("{rule}: {detail}")).collect()
+    }
+
+    pub fn will(&mut self, path: &str, acts: impl IntoIterator<Item = Act>) {
+        self.script.entry(path.into()).or_default().extend(acts);
+    }
+
+    pub async fn start(&mut self, steps: &str) -> (RunId, Arc<Version>) {
+        let text = format!("krowoc: v1\nname: test\nsteps:\n{steps}");
+        let source = Source::parse("test.yaml", &text).unwrap_or_else(|p| panic!("{p:?}"));
+        let compiled = compile(&source, &StepKinds::new().with(T), &NoPrompts).unwrap_or_else(|p| panic!("{p:?}"));
+        let id = register_workflow(&mut self.conn, &self.scope, &compiled).await.expect("registered").id;
+        let run = StartRun { version: id, input: Payload::from(&json!({})), idempotency_key: None, priority: 0, trigger: "test".into() };
+        let started = start_runs(&mut self.conn, &self.scope, &self.versions, &[run], None).await.expect("started");
+        (started[0].id, self.versions.get(id).expect("loaded"))
+    }
+
+    fn holder(&self) -> Holder {
+        Holder { token: crate::commands::new_token(), worker: self.worker, lease_s: 600.0 }
+    }
+
+    /// Claims one step.
+    pub async fn claim(&mut self) -> Option<Claimed> {
+        let by = self.holder();
+        let queues: Vec<i16> = sqlx::query_scalar("SELECT id FROM krowoc.task_queue").fetch_all(&mut self.conn).await.expect("queues");
+        hot::claim(&mut self.conn, &queues, 1, by).await.expect("claimed").pop()
+    }
+
+    /// Carries out what is claimed, and whatever its completion hands over; gives the number of refused completions.
+    pub async fn carry_out(&mut self, claimed: Claimed) -> usize {
+        let (mut work, mut refused) = (vec![claimed], 0);
+        while let Some(claimed) = work.pop() {
+            let done = self.complete(claimed).await;
+            work.extend(done.filled);
+            refused += done.refused;
+        }
+        refused
+    }
+
+    /// Carries out the last item of a map and gives the map that is handed over to be finished.
+    pub async fn carry_out_but_not_on(&mut self, claimed: Claimed) -> Claimed {
+        self.complete(claimed).await.filled.pop().expect("a map whose items have ended")
+    }
+
+    async fn complete(&mut self, Claimed { lease, state }: Claimed) -> Completed {
+        let version = self.versions.load(&mut self.conn, lease.version).await.expect("a version");
+        let by = Holder { token: lease.token, ..self.holder() };
+        let outcome = self.outcome(&version, &lease).await;
+        let elapsed = Duration::from_millis(5);
+        let completion = Completion { lease, version, outcome, elapsed, loaded: state, inputs: Inputs::default() };
+        let mut batch = Batch::decide(vec![completion], || 0.5);
+        let mut done = Completed::default();
+        complete_attempts(&mut self.conn, &mut self.cache, &mut batch, by, &NoRoom, &mut done).await.expect("completed");
+        done
+    }
+
+    /// Carries out one attempt; false if nothing is ready.
+    pub async fn step(&mut self) -> bool {
+        match self.claim().await {
+            Some(claimed) => {
+                assert_eq!(self.carry_out(claimed).await, 0, "refused: {:?}", self.log);
+                assert_eq!(self.violations().await, Vec::<String>::new(), "after {:?}", self.log);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Carries out everything that is ready.
+    pub async fn drain(&mut self) {
+        while self.step().await {}
+    }
+
+    async fn outcome(&mut self, version: &Version, lease: &Lease) -> Outcome {
+        let Some((ix, step)) = version.step(lease.step) else {
+            return match lease.step {
+                Lease::ENTRY => Outcome::Entered,
+                _ => Outcome::Succeeded { output: Payload::null(), usage: None },
+            };
+        };
+        let keys = keys::load(&mut self.conn, lease.run, &version.dag, [&lease.scope]).await.expect("keys");
+        let path = keys.path(&version.dag, &lease.scope, ix);
+        self.log.push(path.clone());
+        let failed = |class: ErrorClass| Outcome::Failed { error: StepError::new(class, "as scripted: \u{0}"), input: None };
+        if lease.phase == Lease::FILLED {
+            let counts = maps::counts(&mut self.conn, lease.run, &lease.scope, lease.step).await.expect("counts").expect("a map");
+            if counts.failed > counts.max_failed {
+                return failed(ErrorClass::ToleranceExceeded);
+            }
+        }
+        let ok = |output: Value| Outcome::Succeeded { output: Payload::from(&output), usage: None };
+        let act = match lease.phase {
+            Lease::DUE => None,
+            // A map's own acts are its expansion and then its end.
+            _ => self.script.get_mut(&path).and_then(VecDeque::pop_front),
+        };
+        match act {
+            Some(Act::Ok(output)) => ok(output),
+            Some(Act::Skip) => Outcome::Skipped,
+            Some(Act::Fail(class)) => failed(class),
+            Some(Act::Later(after)) => Outcome::Sleep(Wake::After(after)),
+            Some(Act::Used(input, output)) => {
+                let usage = Usage { model: "m".into(), input_tokens: input, output_tokens: output, ..Usage::default() };
+                Outcome::Succeeded { output: Payload::null(), usage: Some(usage) }
+            }
+            Some(Act::Items(n, keyed)) => Outcome::Expanded(Expansion {
+                items: (0..n).map(|i| i.to_string()).collect(),
+                keys: keyed.then(|| (0..n).map(|i| format!("\"k{i}\"")).collect()),
+            }),
+            None if matches!(step.action, Action::Map(_)) && lease.phase == Lease::FRESH => {
+                Outcome::Expanded(Expansion { items: vec!["0".into(), "1".into(), "2".into()], keys: None })
+            }
+            None => ok(json!(path)),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Attempts, in the order in which they ended: those that brought no result, and the one that did.
+
+use super::{header, keys, parse};
+use crate::{
+    definition::Dag,
+    error::{ErrorClass, Result},
+    executor::{StepError, Usage},
+    id::{RunId, Scope, ScopePath, StepIx},
+    path::StepPath,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+/// An attempt that has ended.
+#[derive(Serialize, Clone, Debug)]
+pub struct AttemptView {
+    /// The step's address.
+    pub path: String,
+    /// Its number, from 1.
+    pub attempt: u16,
+    /// `succeeded`, `skipped`, `failed`, `deferred`, `lost`, `cancelled`, `released`.
+    pub status: String,
+    /// The class of its failure.
+    pub class: Option<ErrorClass>,
+    /// Its failure.
+    pub error: Option<StepError>,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: DateTime<Utc>,
+    /// How long it took.
+    pub duration_ms: u32,
+    /// When the next one was due, if one was to follow.
+    pub next_at: Option<DateTime<Utc>>,
+    /// The worker that carried it out.
+    pub worker: Option<i32>,
+    /// What it used.
+    pub usage: Option<Usage>,
+}
+
+/// Attempts of a run, or of one step of it. At most `limit`, the latest.
+pub async fn attempts(
+    conn: &mut PgConnection,
+    scope: &Scope,
+    run: RunId,
+    dag: &Dag,
+    step: Option<&StepPath>,
+    limit: i64,
+) -> Result<Vec<AttemptView>> {
+    header(conn, scope, run).await?;
+    let place = match step {
+        Some(path) => Some(keys::resolve(conn, run, dag, path).await?),
+        None => None,
+    };
+    let rows = load(conn, run, place.as_ref().map(|p| (&p.scope, p.step)), limit).await?;
+    let keys = keys::load(conn, run, dag, rows.iter().map(|r| &r.0)).await?;
+    Ok(rows.into_iter().map(|(scope, step, view)| AttemptView { path: keys.path(dag, &scope, step), ..view }).collect())
+}
+
+/// Every attempt of the step at an address that the caller knows in words.
+pub(crate) async fn at(conn: &mut PgConnection, run: RunId, path: &str, scope: &ScopePath, step: StepIx) -> Result<Vec<AttemptView>> {
+    let rows = load(conn, run, Some((scope, step)), i64::MAX).await?;
+    Ok(rows.into_iter().map(|(_, _, view)| AttemptView { path: path.to_owned(), ..view }).collect())
+}
+
+/// Attempts with their places, paths still empty.
+async fn load(
+    conn: &mut PgConnection,
+    run: RunId,
+    step: Option<(&ScopePath, StepIx)>,
+    limit: i64,
+) -> Result<Vec<(ScopePath, StepIx, AttemptView)>> {
+    let (at, ix) = step.map(|(scope, step)| (scope.0.clone(), step.0 as i16)).unzip();
+    // An attempt that ended its step in failure is in both tables.
+    let rows = sqlx::query!(
+        r#"SELECT scope AS "scope!", step AS "step!", attempt AS "attempt!", status AS "status!", error, usage, finished_at AS "finished_at!",
+             duration_ms AS "duration_ms!", next_at, worker FROM (
+             SELECT scope, step, attempt, status::text, error::text, usage::text, finished_at, duration_ms, next_at, worker FROM krowoc.attempt
+             WHERE run_id = $1 AND ($2::bytea IS NULL OR scope = $2 AND step = $3)
+             UNION ALL
+             SELECT scope, step, attempt, status::text, error::text, usage::text, finished_at, duration_ms, NULL, NULL FROM krowoc.step_result r
+             WHERE run_id = $1 AND ($2::bytea IS NULL OR scope = $2 AND step = $3) AND (status <> 'failed' OR NOT EXISTS (
+               SELECT FROM krowoc.attempt a WHERE a.run_id = r.run_id AND a.scope = r.scope AND a.step = r.step AND a.attempt = r.attempt))) t
+           ORDER BY finished_at DESC, scope DESC, step DESC, attempt DESC LIMIT $4"#,
+        run.0,
+        at,
+        ix,
+        limit
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .rev()
+        .map(|r| {
+            let error: Option<StepError> = r.error.as_deref().map(parse).transpose()?;
+            let view = AttemptView {
+                path: String::new(),
+                attempt: r.attempt.unsigned_abs(),
+                status: r.status,
+                class: error.as_ref().map(|e| e.class),
+                error,
+                started_at: r.finished_at - TimeDelta::milliseconds(r.duration_ms.into()),
+                finished_at: r.finished_at,
+                duration_ms: r.duration_ms.max(0).unsigned_abs(),
+                next_at: r.next_at,
+                worker: r.worker,
+                usage: r.usage.as_deref().map(parse).transpose()?,
+            };
+            Ok((ScopePath(r.scope), StepIx(r.step.unsigned_abs()), view))
+        })
+        .collect()
+}

@@ -1,0 +1,125 @@
+//! Workflows and their versions.
+
+use super::parse;
+use crate::{
+    definition::PromptVersion,
+    error::{Error, Result},
+    id::{Scope, VersionId},
+};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::PgConnection;
+use std::collections::BTreeMap;
+
+/// A workflow.
+#[derive(Serialize, Clone, Debug)]
+pub struct WorkflowView {
+    /// Its name, unique in the workspace.
+    pub name: String,
+    /// The version that a run started by name takes.
+    pub version: i32,
+    /// How many versions there are.
+    pub versions: i64,
+    /// When that version was registered last.
+    pub applied_at: DateTime<Utc>,
+}
+
+/// A version of a workflow.
+#[derive(Serialize, Clone, Debug)]
+pub struct VersionView {
+    /// Its id.
+    pub id: VersionId,
+    /// The workflow's name.
+    pub workflow: String,
+    /// Its number in the workflow, from 1.
+    pub number: i32,
+    /// Who registered it first.
+    pub created_by: String,
+    /// When it was registered first.
+    pub created_at: DateTime<Utc>,
+    /// When it was registered last.
+    pub applied_at: DateTime<Utc>,
+    /// The effective definition.
+    pub definition: Value,
+    /// The prompts it is pinned to, by the reference as the definition has it.
+    pub prompts: BTreeMap<String, PromptVersion>,
+}
+
+/// The workspace's workflows, by name, those after `after`.
+pub async fn list(conn: &mut PgConnection, scope: &Scope, after: Option<&str>, limit: i64) -> Result<Vec<WorkflowView>> {
+    let rows = sqlx::query_as!(
+        WorkflowView,
+        r#"SELECT w.name, v.number AS version, v.applied_at, n.versions AS "versions!" FROM krowoc.workflow w
+           CROSS JOIN LATERAL (
+             SELECT number, applied_at FROM krowoc.workflow_version WHERE workflow_id = w.id ORDER BY applied_at DESC, number DESC LIMIT 1) v
+           CROSS JOIN LATERAL (SELECT count(*) AS versions FROM krowoc.workflow_version WHERE workflow_id = w.id) n
+           WHERE w.workspace_id = $1 AND ($2::text IS NULL OR w.name > $2) ORDER BY w.name LIMIT $3"#,
+        scope.workspace.0,
+        after,
+        limit
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// The version that a run started by name takes: the one registered last.
+pub async fn latest_version(conn: &mut PgConnection, scope: &Scope, workflow: &str) -> Result<VersionView> {
+    version(conn, scope, workflow, None).await?.ok_or_else(|| Error::not_found("workflow", workflow))
+}
+
+/// A version by its number.
+pub async fn version_by_number(conn: &mut PgConnection, scope: &Scope, workflow: &str, number: i32) -> Result<VersionView> {
+    version(conn, scope, workflow, Some(number)).await?.ok_or_else(|| Error::not_found("workflow version", format!("{workflow}@{number}")))
+}
+
+async fn version(conn: &mut PgConnection, scope: &Scope, workflow: &str, number: Option<i32>) -> Result<Option<VersionView>> {
+    let row = sqlx::query!(
+        r#"SELECT v.id, w.name, v.number, v.created_by, v.created_at, v.applied_at, v.definition::text AS "definition!", v.prompts::text AS "prompts!"
+           FROM krowoc.workflow w JOIN krowoc.workflow_version v ON v.workflow_id = w.id
+           WHERE w.workspace_id = $1 AND w.name = $2 AND ($3::int IS NULL OR v.number = $3) ORDER BY v.applied_at DESC, v.number DESC LIMIT 1"#,
+        scope.workspace.0,
+        workflow,
+        number
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(|r| {
+        Ok(VersionView {
+            id: VersionId(r.id),
+            workflow: r.name,
+            number: r.number,
+            created_by: r.created_by,
+            created_at: r.created_at,
+            applied_at: r.applied_at,
+            definition: parse(&r.definition)?,
+            prompts: parse(&r.prompts)?,
+        })
+    })
+    .transpose()
+}
+
+/// What [`restore`](crate::definition::restore) compiles.
+#[derive(Clone, Debug)]
+pub struct LoadedVersion {
+    /// The effective definition.
+    pub definition: Value,
+    /// The prompts it is pinned to.
+    pub prompts: BTreeMap<String, PromptVersion>,
+    /// The workflow's name.
+    pub workflow: String,
+}
+
+/// Loads a version by its id. Ids come from rows of the caller's workspace, so there is no confinement here.
+pub async fn load_version(conn: &mut PgConnection, id: VersionId) -> Result<LoadedVersion> {
+    let row = sqlx::query!(
+        r#"SELECT v.definition::text AS "definition!", v.prompts::text AS "prompts!", w.name
+           FROM krowoc.workflow_version v JOIN krowoc.workflow w ON w.id = v.workflow_id WHERE v.id = $1"#,
+        id.0
+    )
+    .fetch_optional(conn)
+    .await?
+    .ok_or_else(|| Error::not_found("workflow version", id.0))?;
+    Ok(LoadedVersion { definition: parse(&row.definition)?, prompts: parse(&row.prompts)?, workflow: row.name })
+}
