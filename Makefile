@@ -44,7 +44,8 @@ generated:
 	@scripts/generated.sh --check
 
 queries:
-	@if [ -x scripts/sqlx-check.sh ]; then scripts/sqlx-check.sh; fi
+	@scripts/queries.sh --check
 
 generate: ## writes the generated files anew
 	@scripts/generated.sh
+	@scripts/queries.sh

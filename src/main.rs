@@ -2,6 +2,7 @@
 
 mod commands;
 mod config;
+mod database;
 mod output;
 mod telemetry;
 mod workflow_files;

@@ -106,10 +106,6 @@ pub(crate) struct ItemCount {
 }
 
 impl Transition {
-    pub fn is_empty(&self) -> bool {
-        self.scopes.run.is_empty() && self.results.run.is_empty() && self.ends.run.is_empty() && self.goes_on.run.is_empty()
-    }
-
     /// The commonest small batch: one step succeeded and one successor goes on here.
     fn is_single(&self) -> bool {
         self.scopes.run.len() == 1

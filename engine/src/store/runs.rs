@@ -148,16 +148,13 @@ pub(crate) async fn lock_all_scopes(conn: &mut PgConnection, run: RunId) -> Resu
 /// A run's header as far as commands need it.
 pub(crate) struct Header {
     pub status: RunStatus,
-    pub workflow_version: i32,
-    pub generation: i16,
-    pub last_seq: i32,
 }
 
 /// Reads a header of the workspace.
 pub(crate) async fn header(conn: &mut PgConnection, workspace: i32, run: RunId) -> Result<Option<Header>, sqlx::Error> {
     sqlx::query_as!(
         Header,
-        "SELECT status AS \"status: RunStatus\", workflow_version, generation, last_seq FROM krowoc.run WHERE id = $1 AND workspace_id = $2",
+        "SELECT status AS \"status: RunStatus\" FROM krowoc.run WHERE id = $1 AND workspace_id = $2",
         run.0,
         workspace
     )
@@ -169,19 +166,18 @@ pub(crate) async fn header(conn: &mut PgConnection, workspace: i32, run: RunId) 
 pub(crate) struct RunFacts {
     pub run: RunId,
     pub workspace: i32,
-    pub status: RunStatus,
     pub generation: i16,
 }
 
 /// Reads that for several runs.
 pub(crate) async fn facts(conn: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<RunFacts>, sqlx::Error> {
     let rows = sqlx::query!(
-        "SELECT id, workspace_id, status AS \"status: RunStatus\", generation FROM krowoc.run WHERE id = ANY ($1)",
+        "SELECT id, workspace_id, generation FROM krowoc.run WHERE id = ANY ($1)",
         runs
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|r| RunFacts { run: RunId(r.id), workspace: r.workspace_id, status: r.status, generation: r.generation }).collect())
+    Ok(rows.into_iter().map(|r| RunFacts { run: RunId(r.id), workspace: r.workspace_id, generation: r.generation }).collect())
 }
 
 /// Sets a live run's status; zero rows means that it was no longer in `from`.

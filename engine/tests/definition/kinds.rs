@@ -142,6 +142,7 @@ impl PromptSource for Prompts {
             labels: vec!["prod".into()],
             messages: vec![PromptMessage { role: "user".into(), content: "Hello {{ name }}".into() }],
             variables: BTreeMap::new(),
+            ..PromptVersion::default()
         })
     }
 }
