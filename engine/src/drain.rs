@@ -6,7 +6,7 @@ use crate::{
         complete_attempts::{Batch, Completed, Completion, Expansion, Inputs, Outcome, Room, ScopeCache, Wake, complete_attempts},
         migrate, register_workflow, start_runs,
     },
-    definition::{Action, Problem, PromptSource, PromptVersion, Source, compile},
+    definition::{Action, Compiled, Problem, PromptSource, PromptVersion, Source, compile},
     error::ErrorClass,
     executor::{StepContext, StepError, StepKind, StepKinds, StepOutput, Usage},
     id::{RunId, Scope},
@@ -78,6 +78,13 @@ impl PromptSource for NoPrompts {
     }
 }
 
+/// A workflow of these steps.
+pub(crate) fn compiled(steps: &str) -> Compiled {
+    let text = format!("krowoc: v1\nname: test\nsteps:\n{steps}");
+    let source = Source::parse("test.yaml", &text).unwrap_or_else(|p| panic!("{p:?}"));
+    compile(&source, &StepKinds::new().with(T), &NoPrompts).unwrap_or_else(|p| panic!("{p:?}"))
+}
+
 /// Every successor is left ready in the database.
 struct NoRoom;
 
@@ -129,9 +136,7 @@ impl Drain {
     }
 
     pub async fn start(&mut self, steps: &str) -> (RunId, Arc<Version>) {
-        let text = format!("krowoc: v1\nname: test\nsteps:\n{steps}");
-        let source = Source::parse("test.yaml", &text).unwrap_or_else(|p| panic!("{p:?}"));
-        let compiled = compile(&source, &StepKinds::new().with(T), &NoPrompts).unwrap_or_else(|p| panic!("{p:?}"));
+        let compiled = compiled(steps);
         let id = register_workflow(&mut self.conn, &self.scope, &compiled).await.expect("registered").id;
         let run = StartRun { version: id, input: Payload::from(&json!({})), idempotency_key: None, priority: 0, trigger: "test".into() };
         let started = start_runs(&mut self.conn, &self.scope, &self.versions, &[run], None).await.expect("started");
