@@ -33,7 +33,6 @@ use std::{
 pub(crate) enum Act {
     Ok(Value),
     Used(u64, u64),
-    Skip,
     Fail(ErrorClass),
     Later(Duration),
     /// A map's items; with keys.
@@ -224,7 +223,6 @@ impl Drain {
         };
         match act {
             Some(Act::Ok(output)) => ok(output),
-            Some(Act::Skip) => Outcome::Skipped,
             Some(Act::Fail(class)) => failed(class),
             Some(Act::Later(after)) => Outcome::Sleep(Wake::After(after)),
             Some(Act::Used(input, output)) => {

@@ -121,7 +121,10 @@ async fn a_map_shows_its_items_by_key_and_page() {
         assert!(matches!(wrong_path, Err(Error::Invalid(_))), "{wrong}: {wrong_path:?}");
     }
     let used = usage::by_step(&mut d.conn, &d.scope, run, &version.dag).await.expect("usage");
-    assert_eq!(used.iter().map(|u| (u.step.as_str(), u.tokens.calls, u.tokens.input, u.tokens.output)).collect::<Vec<_>>(), [("m.s", 2, 11, 5)]);
+    assert_eq!(
+        used.iter().map(|u| (u.step.as_str(), u.tokens.calls, u.tokens.input, u.tokens.output)).collect::<Vec<_>>(),
+        [("m.s", 2, 11, 5)]
+    );
     let tried = attempts(&mut d.conn, &d.scope, run, &version.dag, Some(&path("m[k1].s")), 9).await.expect("attempts");
     assert_eq!(tried.iter().map(|a| (a.path.as_str(), a.attempt, a.status.as_str())).collect::<Vec<_>>(), [("m[k1].s", 1, "failed")]);
     d.done().await;
@@ -132,15 +135,11 @@ async fn waiting_steps_say_for_what_and_until_when() {
     let mut d = Drain::new().await;
     d.will("a", [Act::Fail(ErrorClass::Network)]);
     d.will("w", [Act::Later(Duration::from_secs(7200))]);
-    let (run, version) =
-        d.start("  a: {t: 1, retry: {attempts: 3, backoff: {initial: 1h, max: 2h}}}\n  w: {wait: {for: 2h}}\n").await;
+    let (run, version) = d.start("  a: {t: 1, retry: {attempts: 3, backoff: {initial: 1h, max: 2h}}}\n  w: {wait: {for: 2h}}\n").await;
     d.drain().await;
     let shown = steps::steps(&mut d.conn, &d.scope, run, &version.dag).await.expect("steps");
     let reasons: Vec<_> = shown.iter().map(|s| (s.status, s.waiting.map(|w| w.reason), s.attempts)).collect();
-    assert_eq!(
-        reasons,
-        [(StepStatus::Waiting, Some(WaitReason::Backoff), 1), (StepStatus::Waiting, Some(WaitReason::Timer), 1)]
-    );
+    assert_eq!(reasons, [(StepStatus::Waiting, Some(WaitReason::Backoff), 1), (StepStatus::Waiting, Some(WaitReason::Timer), 1)]);
     assert!(shown.iter().all(|s| s.waiting.is_some_and(|w| w.until.is_some())));
     let view = why(&mut d.conn, &d.scope, run, &version.dag).await.expect("why");
     assert_eq!(view.live, 2);
@@ -148,8 +147,12 @@ async fn waiting_steps_say_for_what_and_until_when() {
     cancel_run(&mut d.conn, &d.scope, run).await.expect("cancelled");
     let shown = steps::steps(&mut d.conn, &d.scope, run, &version.dag).await.expect("steps");
     assert!(shown.iter().all(|s| s.status == StepStatus::Cancelled), "{shown:?}");
-    let kinds: Vec<_> =
-        events::events(&mut d.conn, &d.scope, run, &version.dag, 1, 9).await.expect("events").into_iter().map(|e| (e.seq, e.kind)).collect();
+    let kinds: Vec<_> = events::events(&mut d.conn, &d.scope, run, &version.dag, 1, 9)
+        .await
+        .expect("events")
+        .into_iter()
+        .map(|e| (e.seq, e.kind))
+        .collect();
     assert_eq!(kinds, [(2, "cancel_requested".into()), (3, "run_cancelled".into())]);
     d.done().await;
 }

@@ -70,8 +70,11 @@ const BREAKS: &[(&str, &str)] = &[
         "lane_of_ended_step",
         "UPDATE krowoc.lane l SET step = r.step FROM krowoc.step_result r WHERE l.run_id = $m AND r.run_id = $m AND l.scope = r.scope",
     ),
-    ("lane_of_ended_step", "INSERT INTO krowoc.step_result (run_id, finished_at, seq, duration_ms, step, attempt, status, scope) \
-       SELECT run_id, now(), 2, 1, step, 1, 'skipped', scope FROM krowoc.lane WHERE state = 'leased'"),
+    (
+        "lane_of_ended_step",
+        "INSERT INTO krowoc.step_result (run_id, finished_at, seq, duration_ms, step, attempt, status, scope) \
+       SELECT run_id, now(), 2, 1, step, 1, 'skipped', scope FROM krowoc.lane WHERE state = 'leased'",
+    ),
     ("aborting_lane", "UPDATE krowoc.lane SET state = 'leased' WHERE state = 'aborting'"),
     ("aborting_lane", "UPDATE krowoc.lane SET state = 'aborting' WHERE state = 'leased'"),
     ("span_of_stopped_run", "UPDATE krowoc.run SET status = 'cancelling' WHERE id IN (SELECT run_id FROM krowoc.span)"),
@@ -119,8 +122,12 @@ async fn every_rule_finds_what_breaks_it() {
         let mut tx = d.conn.begin().await.expect("a transaction");
         let mapping: uuid::Uuid =
             sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT {MAPPING}"))).fetch_one(&mut *tx).await.expect("a run in its maps");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.replace("$m", &format!("'{mapping}'")))).execute(&mut *tx).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-        let found: Vec<String> = sqlx::query_scalar("SELECT rule FROM krowoc.check_invariants()").fetch_all(&mut *tx).await.expect("checked");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.replace("$m", &format!("'{mapping}'"))))
+            .execute(&mut *tx)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let found: Vec<String> =
+            sqlx::query_scalar("SELECT rule FROM krowoc.check_invariants()").fetch_all(&mut *tx).await.expect("checked");
         if !found.iter().any(|f| f == rule) {
             missed.push(format!("{rule} misses: {sql}; found {found:?}"));
         }
@@ -135,8 +142,14 @@ async fn every_rule_finds_what_breaks_it() {
 async fn every_rule_has_a_break() {
     let text = include_str!("../../../migrations/0007_invariants.sql");
     let in_quotes = |line: &str, lead: &str| line.split_once(lead).and_then(|(_, rest)| rest.split('\'').next().map(str::to_owned));
-    let rules: BTreeSet<String> =
-        text.lines().filter_map(|l| in_quotes(l, "RETURN QUERY SELECT '").or_else(|| in_quotes(l, "SELECT '").filter(|_| l.contains("detail") || l.contains("format(")).or_else(|| in_quotes(l, "      ('")))).collect();
+    let rules: BTreeSet<String> = text
+        .lines()
+        .filter_map(|l| {
+            in_quotes(l, "RETURN QUERY SELECT '").or_else(|| {
+                in_quotes(l, "SELECT '").filter(|_| l.contains("detail") || l.contains("format(")).or_else(|| in_quotes(l, "      ('"))
+            })
+        })
+        .collect();
     let broken: BTreeSet<String> = BREAKS.iter().map(|b| b.0.to_owned()).collect();
     let missing: Vec<_> = rules.iter().filter(|r| r.contains('_') && !broken.contains(*r)).collect();
     assert!(rules.len() >= broken.len() && missing.is_empty(), "without a break: {missing:?}");
