@@ -24,7 +24,11 @@ else
     if ! is_wanted "$program"; then
         echo "Building $crate $version (once)"
         # shellcheck disable=SC2086
-        cargo install "$crate" --version "$version" --locked --quiet $flags --root "$tools" --target-dir "$tools/build" || exit 75
+        cargo install "$crate" --version "$version" --locked --quiet $flags --root "$tools" --target-dir "$tools/build" || {
+            echo "$crate can't be installed here: what it checks was NOT checked." >&2
+            exit 75
+        }
+        rm -rf "$tools/build"
     fi
 fi
 exec "$program" "$@"

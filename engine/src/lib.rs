@@ -8,6 +8,7 @@ pub mod commands;
 pub mod definition;
 #[cfg(test)]
 mod drain;
+mod engine;
 pub mod error;
 pub mod executor;
 pub mod id;
@@ -17,9 +18,12 @@ pub mod path;
 pub mod payload;
 pub mod queries;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod version;
 pub mod worker;
 
+pub use engine::Engine;
 pub use error::{Error, ErrorClass, Result};
 pub use id::{RunId, Scope, ScopePath, VersionId, WorkspaceId};
 pub use payload::Payload;

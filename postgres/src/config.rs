@@ -16,7 +16,7 @@ pub struct LocalConfig {
     pub account: Option<String>,
     /// What becomes of the data.
     pub purpose: Purpose,
-    /// Whether commits survive a crash of the machine.
+    /// Whether commits survive a crash.
     pub durability: Durability,
     /// Connections at once.
     pub max_connections: u32,
@@ -35,12 +35,13 @@ pub enum Purpose {
     Throwaway,
 }
 
-/// Whether commits survive a crash of the machine. A crash of the server alone loses nothing either way.
+/// Whether commits survive a crash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
     /// Commits are on the disk when they are acknowledged.
     Durable,
-    /// `fsync`, `synchronous_commit` and `full_page_writes` are off: for tests.
+    /// `fsync`, `synchronous_commit` and `full_page_writes` are off: a crash of the server loses its last commits, one of the
+    /// machine perhaps everything. For tests.
     Fast,
 }
 

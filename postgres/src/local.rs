@@ -203,6 +203,7 @@ fn leave(users: &Lock, place: &Place) -> Result<Left> {
 /// The running server's process and socket folder; starts one if there is none. `alone`: nobody else uses it, so one that does
 /// not answer may be replaced.
 fn ensure_running(config: &LocalConfig, place: &Place, alone: bool, until: Instant) -> Result<(i32, PathBuf)> {
+    let began = Instant::now();
     loop {
         if let Some(server) = running(place, alone, until)? {
             return Ok(server);
@@ -210,9 +211,13 @@ fn ensure_running(config: &LocalConfig, place: &Place, alone: bool, until: Insta
         let seconds = until.saturating_duration_since(Instant::now()).as_secs().max(1);
         if let Err(error) = cluster::start(config, place, seconds) {
             // A start by a process that was killed in the middle may have come before ours.
-            if !matches!(postmaster::find(&place.data())?, Found::Running(_)) || Instant::now() >= until {
+            let overtaken = matches!(postmaster::find(&place.data())?, Found::Running(_));
+            // The sessions of a server that was killed end a moment after it.
+            let too_early = error.to_string().contains("pre-existing shared memory block") && began.elapsed() < PATIENCE;
+            if !(overtaken || too_early) || Instant::now() >= until {
                 return Err(error);
             }
+            sleep(TRY_AGAIN);
         }
     }
 }
@@ -227,7 +232,7 @@ fn running(place: &Place, alone: bool, until: Instant) -> Result<Option<(i32, Pa
             Found::Nothing => return Ok(None),
             Found::Unfinished if patient => {}
             Found::Unfinished | Found::Stale => {
-                postmaster::forget(&data)?;
+                postmaster::disown(&data)?;
                 return Ok(None);
             }
             Found::Running(server) => match answer(&server) {

@@ -55,10 +55,19 @@ pub(crate) fn find(data: &Path) -> Result<Found> {
     Ok(Found::Running(Postmaster { pid, socket_folder: line(5).map(PathBuf::from), status: line(8) }))
 }
 
-/// Forgets a server that is no more. PostgreSQL does so itself, except when the number now belongs to another process.
-pub(crate) fn forget(data: &Path) -> Result<()> {
+/// No process has this number: it is above every system's limit.
+const NOBODY: i32 = i32::MAX - 1;
+
+/// Makes way for a new server where the pid file names a process that is not one, though it may live. PostgreSQL would refuse to
+/// start beside it. The rest of the file is kept: by it PostgreSQL finds the memory of a server that was killed, and waits for
+/// that server's last sessions.
+pub(crate) fn disown(data: &Path) -> Result<()> {
     let path = pid_file(data);
-    fs::remove_file(&path).at("removing", &path)
+    let text = fs::read_to_string(&path).at("reading", &path)?;
+    match text.split_once('\n') {
+        Some((_, rest)) => fs::write(&path, format!("{NOBODY}\n{rest}")).at("writing", &path),
+        None => fs::remove_file(&path).at("removing", &path),
+    }
 }
 
 /// How a server is told to stop.

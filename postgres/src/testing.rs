@@ -67,10 +67,10 @@ fn given() -> Option<String> {
     std::env::var("KROWOC_TEST_DATABASE_URL").ok().filter(|url| !url.is_empty())
 }
 
-/// The build's target folder, which cargo marks; the system's folder for temporary files where there is none.
+/// The build's target folder, which cargo marks, one way when it made the folder and another when it uses it; the system's folder for temporary files where there is none.
 fn target_folder() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
-    let marked = exe.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    let marked = exe.ancestors().find(|folder| ["CACHEDIR.TAG", ".rustc_info.json"].iter().any(|mark| folder.join(mark).is_file()));
     marked.map_or_else(std::env::temp_dir, Path::to_owned)
 }
 

@@ -1,6 +1,6 @@
 //! Guarantee: the server runs exactly as long as somebody uses it, whatever happens to its users, and its data survives them.
 
-use krowoc_postgres::{Error, Left, Local, LocalConfig, Purpose};
+use krowoc_postgres::{Durability, Error, Left, Local, LocalConfig, Purpose};
 use sqlx::{Connection, PgConnection};
 use std::{
     fs,
@@ -21,8 +21,9 @@ fn home() -> TempDir {
     home
 }
 
+/// What is shown here does not rest on the disk, and making data durably takes seconds on a busy one.
 fn config(home: &Path) -> LocalConfig {
-    LocalConfig { download: false, ..LocalConfig::new(home) }
+    LocalConfig { download: false, durability: Durability::Fast, ..LocalConfig::new(home) }
 }
 
 fn alive(pid: i32) -> bool {
@@ -138,7 +139,7 @@ async fn dropping_the_last_hold_stops_the_server() -> Test {
 #[tokio::test]
 async fn the_server_is_durable_and_listens_on_its_private_socket_only() -> Test {
     let home = home();
-    let local = Local::join(config(home.path())).await?;
+    let local = Local::join(LocalConfig::new(home.path())).await?;
     let url = local.url("krowoc");
     for name in ["fsync", "synchronous_commit", "full_page_writes"] {
         assert_eq!(setting(&url, name).await?, "on", "{name}");
@@ -172,6 +173,10 @@ fn processes_that_start_together_share_one_server() {
 async fn who_joins_while_the_last_one_leaves_gets_a_server() -> Test {
     let home = home();
     let path = home.path().to_owned();
+    // Makes the table: two that make it at once would be in each other's way.
+    let first = Local::join(config(&path)).await?;
+    count(&first.url("krowoc")).await?;
+    first.leave().await?;
     let visitor = |path: PathBuf| async move {
         for _ in 0..6 {
             let local = Local::join(config(&path)).await.expect("joined");
@@ -184,7 +189,7 @@ async fn who_joins_while_the_last_one_leaves_gets_a_server() -> Test {
         visitor.await?;
     }
     let last = Local::join(config(home.path())).await?;
-    assert_eq!(count(&last.url("krowoc")).await?, 19);
+    assert_eq!(count(&last.url("krowoc")).await?, 20);
     assert_eq!(last.leave().await?, Left::Stopped);
     Ok(())
 }
@@ -247,7 +252,7 @@ async fn a_machine_crash_leaves_a_pid_file_that_does_not_deceive() -> Test {
 #[tokio::test]
 async fn a_crashed_server_recovers_under_its_users() -> Test {
     let home = home();
-    let config = config(home.path());
+    let config = LocalConfig::new(home.path());
     let mut local = Local::join(config.clone()).await?;
     let before = local.pid();
     count(&local.url("krowoc")).await?;
@@ -255,6 +260,23 @@ async fn a_crashed_server_recovers_under_its_users() -> Test {
     assert_ne!(local.pid(), before);
     assert_eq!(count(&local.url("krowoc")).await?, 2);
     local.leave().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_under_its_sessions_is_started_anew() -> Test {
+    let home = home();
+    let local = Local::join(LocalConfig::new(home.path())).await?;
+    count(&local.url("krowoc")).await?;
+    let mut session = PgConnection::connect(&local.url("krowoc")).await?;
+    let pid = local.pid().to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status()?.success());
+    let again = Local::join(LocalConfig::new(home.path())).await?;
+    assert_ne!(again.pid(), local.pid());
+    assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_err());
+    assert_eq!(count(&again.url("krowoc")).await?, 2);
+    assert_eq!(local.leave().await?, Left::Running);
+    assert_eq!(again.leave().await?, Left::Stopped);
     Ok(())
 }
 

@@ -3,10 +3,17 @@
 
 mod support;
 
-use krowoc_engine::{ErrorClass, executor::StepError};
+use krowoc_engine::{
+    ErrorClass,
+    definition::{PromptMessage, PromptVersion},
+    executor::StepError,
+};
 use krowoc_steps::{StepsConfig, kinds};
 use serde_json::{Value, json};
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use support::*;
 
 fn ask() -> Value {
@@ -233,6 +240,34 @@ async fn lone_surrogates_in_an_answer_become_replacement_characters() {
     let server = Server::fixed(200, "", &body).await;
     let result = execute(&kinds_at(&server), "llm", &context(), ask()).await.expect("an answer");
     assert_eq!(output(&result)["text"], "a\u{FFFD} b");
+}
+
+#[tokio::test]
+async fn a_prompt_is_rendered_with_its_variables_and_names_the_model_where_the_step_does_not() {
+    let server = Server::fixed(200, "", &said("Hello")).await;
+    let prompt = PromptVersion {
+        name: "greet".into(),
+        version: 2,
+        messages: vec![
+            PromptMessage { role: "system".into(), content: "Be brief.".into() },
+            PromptMessage { role: "user".into(), content: "Greet {{ name }}.".into() },
+        ],
+        variables: [("name".to_owned(), json!({"type": "string"}))].into(),
+        model: Some("openai/gpt-4.1-mini".into()),
+        ..PromptVersion::default()
+    };
+    let mut context = context();
+    context.prompts = Arc::new([("greet@2".to_owned(), prompt)].into());
+    let config = json!({"prompt": "greet@2", "vars": {"name": "{{ Jo }} ${{ run.id }}"}});
+    execute(&kinds_at(&server), "llm", &context, config).await.expect("an answer");
+    let sent: Value = serde_json::from_str(&server.seen()[0].body).expect("JSON");
+    assert_eq!(sent["model"], "gpt-4.1-mini");
+    let expected = json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Greet {{ Jo }} ${{ run.id }}."}]);
+    assert_eq!(sent["messages"], expected, "values are never rendered again");
+
+    let error = execute(&kinds_at(&server), "llm", &context, json!({"prompt": "greet@2"})).await.expect_err("a variable is missing");
+    assert_eq!(error.class, ErrorClass::Expression);
+    assert!(error.message.contains("name"), "{error}");
 }
 
 #[tokio::test]

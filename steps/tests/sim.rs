@@ -107,6 +107,18 @@ async fn fields_are_filled_from_the_prompt_where_it_has_something_fitting() {
 }
 
 #[tokio::test]
+async fn a_list_takes_the_rows_of_a_table_in_the_prompt() {
+    let schema = json!({"type": "array", "items": {"type": "object", "required": ["description", "quantity", "amount"], "properties": {
+        "description": {"type": "string"}, "quantity": {"type": "integer"}, "amount": {"type": "number"}}}});
+    let text = "Item | Qty | Amount\nCopy paper | 20 | 90.00\nToner | 2 | 122.50\n\nTotal: 212.50 EUR";
+    let expected = json!([
+        {"description": "Copy paper", "quantity": 20, "amount": 90},
+        {"description": "Toner", "quantity": 2, "amount": 122.5},
+    ]);
+    assert_eq!(answer("sim/instant", text, Some(schema)).await, expected);
+}
+
+#[tokio::test]
 async fn text_is_extracted_from_the_prompt_and_labelled() {
     let output = answer("sim/instant", STORY, None).await;
     assert_eq!((&output["simulated"], &output["model"], &output["finish_reason"]), (&json!(true), &json!("sim/instant"), &json!("stop")));

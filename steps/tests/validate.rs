@@ -9,15 +9,19 @@ struct Prompts;
 
 impl PromptSource for Prompts {
     fn resolve(&self, reference: &str) -> Result<PromptVersion, Problem> {
-        if reference != "greet" {
-            return Err(Problem::new("unknown_prompt", "", format!("no prompt `{reference}`")));
-        }
+        let model = match reference {
+            "greet" => None,
+            "greet@sim" => Some("sim/instant".to_owned()),
+            "greet@typo" => Some("smi/instant".to_owned()),
+            _ => return Err(Problem::new("unknown_prompt", "", format!("no prompt `{reference}`"))),
+        };
         Ok(PromptVersion {
             name: "greet".into(),
             version: 1,
-            labels: Vec::new(),
             messages: vec![PromptMessage { role: "user".into(), content: "Greet {{ name }} in {{ tone }}.".into() }],
             variables: [("name".to_owned(), json!({"type": "string"})), ("tone".to_owned(), json!({"default": "a calm tone"}))].into(),
+            model,
+            ..PromptVersion::default()
         })
     }
 }
@@ -37,6 +41,7 @@ fn what_is_right_has_no_problems_and_needs_no_key() {
     for step in [
         r#"llm: {model: openai/gpt-4.1, messages: [{role: user, content: "hi"}], temperature: 0, stop: END, options: {user: u}}"#,
         r#"llm: {model: "sim/fast?latency=200ms&seed=7", prompt: greet, vars: {name: "${{ run.id }}"}}"#,
+        r#"llm: {prompt: "greet@sim", vars: {name: "${{ run.id }}"}}"#,
         r#"llm: {model: "sim/${{ run.id }}", prompt: greet, vars: {name: Jo, tone: 3}}"#,
         r#"http: {url: "https://example.com/${{ run.id }}", headers: {A: "${{ run.id }}", B: 2}, query: {a: [1, x]}, timeout: 30s}"#,
         r#"http: {method: POST, url: "http://localhost/", json: {a: "${{ run.id }}"}, expect_status: [200, 404], max_bytes: 10}"#,
@@ -61,6 +66,9 @@ fn each_mistake_is_said_at_its_place_with_advice() {
         (format!("llm: {{model: openai/x, prompt: greet, vars: {{name: Jo}}, {ask}}}"), "conflicting_keys", "/messages", "not both"),
         (format!("llm: {{model: openai/x, vars: {{a: 1}}, {ask}}}"), "conflicting_keys", "/vars", "belong to"),
         (format!("llm: {{model: openai/x, options: {{stream: true}}, {ask}}}"), "reserved_option", "/options/stream", "whole answer"),
+        ("llm: {prompt: 'greet@typo', vars: {name: J}}".into(), "unknown_provider", "/prompt", "`sim`"),
+        ("llm: {prompt: greet, vars: {name: J}}".into(), "missing_model", "", "provider/name"),
+        ("llm: {prompt: great}".into(), "unknown_prompt", "/prompt", "great"),
         ("llm: {model: openai/x, prompt: great}".into(), "unknown_prompt", "/prompt", "great"),
         ("llm: {model: openai/x, prompt: greet}".into(), "missing_variable", "", "`name: …`"),
         ("llm: {model: openai/x, prompt: greet, vars: {name: 3}}".into(), "type_mismatch", "/vars/name", "name"),

@@ -3,8 +3,9 @@
 /// The candidate that `name` is most likely a slip of; none if all are far off. Equal distances: the first candidate.
 pub(crate) fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
-    // One slip for each three characters: more, and a suggestion is a guess.
-    let allowed = (wanted.chars().count() / 3).max(1);
+    // One slip for each three characters: more, and a suggestion is a guess. A single letter is no slip of another.
+    let length = wanted.chars().count();
+    let allowed = (length / 3).max(1).min(length.saturating_sub(1));
     candidates
         .into_iter()
         .filter(|candidate| *candidate != name)
@@ -15,7 +16,7 @@ pub(crate) fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// "did you mean `x`?", or else the first few of what there is.
-pub(crate) fn advise<'a>(name: &str, what: &str, candidates: &[&'a str]) -> Option<String> {
+pub(crate) fn advise(name: &str, what: &str, candidates: &[&str]) -> Option<String> {
     const LISTED: usize = 12;
     if let Some(near) = suggest(name, candidates.iter().copied()) {
         return Some(format!("did you mean `{near}`?"));
@@ -40,6 +41,7 @@ mod tests {
             ("fetch", None),
             ("summarize", None),
             ("", None),
+            ("x", None),
         ] {
             assert_eq!(suggest(name, names), expected, "{name}");
         }

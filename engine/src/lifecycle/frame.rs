@@ -1,10 +1,8 @@
 //! The state of a frame (a run's steps, or those of one map item) and its one transition: a step has ended, so which may run, which
 //! never will, and is the frame over?
 
-use crate::{
-    definition::{Dag, Join, Step},
-    id::FrameIx,
-};
+use super::join::{join, joins_as};
+use crate::{definition::Dag, id::FrameIx};
 
 /// Where a step stands in its frame. What a live step is doing (ready, leased, waiting for what) is on its lane.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,6 +28,19 @@ impl StepState {
         !matches!(self, Self::Pending | Self::Live)
     }
 
+    /// The name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Live => "live",
+            Self::Succeeded => "succeeded",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code)).copied()
     }
@@ -44,12 +55,28 @@ pub enum Ended {
     Failed,
 }
 
+impl Ended {
+    /// Every end.
+    pub const ALL: [Self; 3] = [Self::Succeeded, Self::Skipped, Self::Failed];
+}
+
+impl From<Ended> for StepState {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Succeeded => Self::Succeeded,
+            Ended::Skipped => Self::Skipped,
+            Ended::Failed => Self::Failed,
+        }
+    }
+}
+
 /// How a frame ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FrameEnd {
     /// No step that matters failed.
     Succeeded,
-    /// The first step, in the file's order, that failed or could not run because of a failure.
+    /// The first step that failed, in the frame's order; steps that could not run because of it are not its equals, even where they
+    /// stand before it.
     Failed {
         /// Its position in the frame.
         step: u16,
@@ -65,24 +92,66 @@ pub struct Advance {
     pub end: Option<FrameEnd>,
 }
 
+/// What can happen to a step of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum StepEvent {
+    /// It was carried out.
+    Ended(Ended),
+    /// It is given a lane.
+    Released,
+    /// It is redriven.
+    Reopened,
+}
+
+impl StepEvent {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Ended(Ended::Succeeded) => "succeed",
+            Self::Ended(Ended::Skipped) => "be skipped",
+            Self::Ended(Ended::Failed) => "fail",
+            Self::Released => "be released",
+            Self::Reopened => "be redriven",
+        }
+    }
+}
+
 /// An event that the state machine does not allow: a bug, or a stale caller that got past its guard.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("step {step} is {state:?} and can't become {event:?}")]
-pub struct Illegal {
-    /// The step's position.
-    pub step: u16,
-    /// Where it stands.
-    pub state: StepState,
-    /// What was to happen.
-    pub event: Ended,
+pub enum Illegal {
+    /// Not where the step stands.
+    #[error("step {step} is {} and can't {}", .state.name(), .event.verb())]
+    Event {
+        /// The step's position.
+        step: u16,
+        /// Where it stands.
+        state: StepState,
+        /// What was to happen.
+        event: StepEvent,
+    },
+    /// The frame has no step at this position.
+    #[error("no step {step} in a frame of {steps}")]
+    NoStep {
+        /// The position.
+        step: u16,
+        /// How many there are.
+        steps: usize,
+    },
+    /// The state belongs to another frame.
+    #[error("a state of {stored} steps for a frame of {declared}")]
+    Misfit {
+        /// Steps in the state.
+        stored: usize,
+        /// Steps in the workflow.
+        declared: usize,
+    },
 }
 
 /// A frame's compact state: one byte a step, with the next free lane and the number of steps that have not ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FrameState {
-    next_lane: u32,
-    open: u16,
-    steps: Vec<StepState>,
+    pub(super) next_lane: u32,
+    pub(super) open: u16,
+    pub(super) steps: Vec<StepState>,
 }
 
 const HEADER: usize = 6;
@@ -98,8 +167,7 @@ impl FrameState {
         Self { next_lane: frame.roots.len() as u32, open: steps.len() as u16, steps }
     }
 
-    /// A frame put together again from how its steps ended; the rest is pending. Used by redrive, which then settles it.
-    pub fn from_steps(steps: Vec<StepState>, next_lane: u32) -> Self {
+    pub(crate) fn from_steps(steps: Vec<StepState>, next_lane: u32) -> Self {
         let open = steps.iter().filter(|s| !s.is_terminal()).count() as u16;
         Self { next_lane, open, steps }
     }
@@ -118,7 +186,9 @@ impl FrameState {
         let (header, steps) = bytes.split_at_checked(HEADER)?;
         let steps = steps.iter().map(|code| StepState::from_code(*code)).collect::<Option<Vec<_>>>()?;
         let (lane, open) = header.split_at(4);
-        Some(Self { next_lane: u32::from_le_bytes(lane.try_into().ok()?), open: u16::from_le_bytes(open.try_into().ok()?), steps })
+        let (next_lane, open) = (u32::from_le_bytes(lane.try_into().ok()?), u16::from_le_bytes(open.try_into().ok()?));
+        // A wrong count would end the frame too early or never.
+        (usize::from(open) == steps.iter().filter(|s| !s.is_terminal()).count()).then_some(Self { next_lane, open, steps })
     }
 
     /// Where a step stands, by position.
@@ -139,42 +209,40 @@ impl FrameState {
 
     /// A live step ended. Skips and upstream failures are carried on to every step that they decide.
     pub fn advance(&mut self, dag: &Dag, frame: FrameIx, local: u16, ended: Ended) -> Result<Advance, Illegal> {
-        let state = self.step(local);
-        if state != StepState::Live {
-            return Err(Illegal { step: local, state, event: ended });
+        let members = &dag.frame(frame).members;
+        let (stored, declared) = (self.steps.len(), members.len());
+        if stored != declared {
+            return Err(Illegal::Misfit { stored, declared });
         }
-        self.set(
-            local,
-            match ended {
-                Ended::Succeeded => StepState::Succeeded,
-                Ended::Skipped => StepState::Skipped,
-                Ended::Failed => StepState::Failed,
-            },
-        );
-        Ok(self.settle(dag, frame, vec![local]))
+        match self.steps.get(usize::from(local)) {
+            Some(StepState::Live) => {}
+            Some(state) => return Err(Illegal::Event { step: local, state: *state, event: StepEvent::Ended(ended) }),
+            None => return Err(Illegal::NoStep { step: local, steps: stored }),
+        }
+        self.end_step(local, ended.into());
+        Ok(self.settle(dag, frame, dag.step(members[usize::from(local)]).successors.clone()))
     }
 
-    /// Decides every pending step below the given ones whose predecessors have all ended.
-    pub fn settle(&mut self, dag: &Dag, frame: FrameIx, from: Vec<u16>) -> Advance {
+    /// Decides those of the candidates that are pending and whose predecessors have all ended, and all that follows from it.
+    pub(crate) fn settle(&mut self, dag: &Dag, frame: FrameIx, candidates: Vec<u16>) -> Advance {
         let members = &dag.frame(frame).members;
         let mut advance = Advance::default();
         // A work list, not recursion: a skip may travel down ten thousand steps.
-        let mut work = from;
-        while let Some(done) = work.pop() {
-            for next in &dag.step(members[usize::from(done)]).successors {
-                if self.step(*next) != StepState::Pending {
-                    continue;
+        let (mut work, mut at) = (candidates, 0);
+        while let Some(next) = work.get(at).copied() {
+            at += 1;
+            if self.step(next) != StepState::Pending {
+                continue;
+            }
+            match self.joined(dag, frame, next) {
+                None => {}
+                Some(StepState::Live) => {
+                    self.steps[usize::from(next)] = StepState::Live;
+                    advance.released.push(next);
                 }
-                match self.joined(dag, frame, *next) {
-                    None => {}
-                    Some(StepState::Live) => {
-                        self.steps[usize::from(*next)] = StepState::Live;
-                        advance.released.push(*next);
-                    }
-                    Some(decided) => {
-                        self.set(*next, decided);
-                        work.push(*next);
-                    }
+                Some(decided) => {
+                    self.end_step(next, decided);
+                    work.extend_from_slice(&dag.step(members[usize::from(next)]).successors);
                 }
             }
         }
@@ -184,31 +252,9 @@ impl FrameState {
         advance
     }
 
-    /// Puts a failed step and everything that failed because of it back: the step is live, what is below it pending again.
-    pub fn reopen(&mut self, dag: &Dag, frame: FrameIx, local: u16) {
-        let members = &dag.frame(frame).members;
-        self.put(local, StepState::Live);
-        let mut work = vec![local];
-        while let Some(step) = work.pop() {
-            for next in &dag.step(members[usize::from(step)]).successors {
-                if self.step(*next) == StepState::UpstreamFailed {
-                    self.put(*next, StepState::Pending);
-                    work.push(*next);
-                }
-            }
-        }
-    }
-
-    fn set(&mut self, local: u16, state: StepState) {
+    fn end_step(&mut self, local: u16, state: StepState) {
         self.steps[usize::from(local)] = state;
         self.open -= 1;
-    }
-
-    fn put(&mut self, local: u16, state: StepState) {
-        if self.steps[usize::from(local)].is_terminal() {
-            self.open += 1;
-        }
-        self.steps[usize::from(local)] = state;
     }
 
     /// What a pending step becomes once its predecessors have all ended; nothing while one has not.
@@ -228,38 +274,13 @@ impl FrameState {
 
     fn end(&self, dag: &Dag, frame: FrameIx) -> FrameEnd {
         let members = &dag.frame(frame).members;
-        let failed = (0u16..).zip(members).find(|(local, ix)| {
-            !dag.step(**ix).allow_failure
-                && matches!(self.step(*local), StepState::Failed | StepState::UpstreamFailed | StepState::Cancelled)
-        });
-        match failed {
+        let first = |these: &[StepState]| {
+            (0u16..).zip(members).find(|(local, ix)| these.contains(&self.step(*local)) && !dag.step(**ix).allow_failure)
+        };
+        // `cancelled` is in no frame that goes on; if it ever were, the frame did not do what it was to do.
+        match first(&[StepState::Failed]).or_else(|| first(&[StepState::UpstreamFailed, StepState::Cancelled])) {
             Some((step, _)) => FrameEnd::Failed { step },
             None => FrameEnd::Succeeded,
         }
-    }
-}
-
-/// How a predecessor's end counts in a join; nothing while it has not ended.
-fn joins_as(step: &Step, state: StepState) -> Option<Ended> {
-    match state {
-        StepState::Pending | StepState::Live => None,
-        StepState::Succeeded => Some(Ended::Succeeded),
-        StepState::Skipped => Some(Ended::Skipped),
-        StepState::Failed | StepState::UpstreamFailed | StepState::Cancelled if step.allow_failure => Some(Ended::Skipped),
-        StepState::Failed | StepState::UpstreamFailed | StepState::Cancelled => Some(Ended::Failed),
-    }
-}
-
-/// The join table of DESIGN.md section 6. A step without predecessors runs.
-pub fn join(rule: Join, some_succeeded: bool, some_skipped: bool, some_failed: bool) -> StepState {
-    use StepState::{Live, Skipped, UpstreamFailed};
-    match (rule, some_failed) {
-        (Join::AllDone, _) => Live,
-        (Join::AnySucceeded, _) if some_succeeded => Live,
-        (Join::AllSucceeded | Join::NoneFailed | Join::AnySucceeded, true) => UpstreamFailed,
-        (Join::NoneFailed, false) => Live,
-        (Join::AllSucceeded, false) if some_skipped => Skipped,
-        (Join::AnySucceeded, false) if some_skipped => Skipped,
-        (Join::AllSucceeded | Join::AnySucceeded, false) => Live,
     }
 }

@@ -65,6 +65,9 @@ pub enum Verdict {
 /// A worker may vanish under a step this often before the step itself is suspected (DESIGN.md section 6, `lost`).
 pub const MAX_LOSSES: u16 = 3;
 
+/// The shortest deferral: a limit that says "come back now" again and again, which nothing counts, must not become a busy loop.
+pub const MIN_DEFERRAL: Duration = Duration::from_millis(100);
+
 /// Decides. `overdue` is how long the step has been at it, without deferrals; `chance` is drawn from [0, 1).
 pub fn decide(
     policy: &RetryPolicy,
@@ -77,28 +80,42 @@ pub fn decide(
     let verdict = match end {
         AttemptEnd::Released => Verdict::Again { counters: before },
         AttemptEnd::Lost => {
-            let counters = Counters { losses: before.losses + 1, ..before };
+            let counters = Counters { losses: before.losses.saturating_add(1), ..before };
             match policy.fail_when_lost || counters.losses > MAX_LOSSES {
                 true => Verdict::Fail { class: ErrorClass::Lost, counters },
                 false => Verdict::Again { counters },
             }
         }
-        AttemptEnd::Failed { class: ErrorClass::RateLimited, retry_after: Some(after) } => Verdict::Defer { after, counters: before },
+        AttemptEnd::Failed { class: ErrorClass::RateLimited, retry_after: Some(after) } => {
+            Verdict::Defer { after: after.max(MIN_DEFERRAL), counters: before }
+        }
         AttemptEnd::Failed { class, retry_after } => {
-            let counters = Counters { failures: before.failures + 1, ..before };
-            // A rate limit that names no time is an overload like another.
-            let listed = if class == ErrorClass::RateLimited { ErrorClass::Overloaded } else { class };
-            match policy.errors.contains(&listed) && counters.failures < policy.attempts {
+            let counters = Counters { failures: before.failures.saturating_add(1), ..before };
+            match is_retried(policy, class) && counters.failures < policy.attempts {
                 true => Verdict::Retry { after: backoff(policy, counters.failures, chance).max(retry_after.unwrap_or_default()), counters },
                 false => Verdict::Fail { class, counters },
             }
         }
     };
-    match (verdict, total_timeout) {
-        (Verdict::Retry { after, counters }, Some(total)) if overdue + after >= total => {
-            Verdict::Fail { class: ErrorClass::TotalTimeout, counters }
-        }
-        (verdict, _) => verdict,
+    within(total_timeout, overdue, verdict)
+}
+
+fn is_retried(policy: &RetryPolicy, class: ErrorClass) -> bool {
+    // A rate limit that names no time is an overload like another.
+    policy.errors.contains(&class) || (class == ErrorClass::RateLimited && policy.errors.contains(&ErrorClass::Overloaded))
+}
+
+/// No further attempt starts once the total timeout has passed, whatever became of the last one.
+fn within(total: Option<Duration>, overdue: Duration, verdict: Verdict) -> Verdict {
+    let (wait, counters) = match verdict {
+        Verdict::Retry { after, counters } => (after, counters),
+        // Its wait does not count.
+        Verdict::Defer { counters, .. } | Verdict::Again { counters } => (Duration::ZERO, counters),
+        Verdict::Fail { .. } => return verdict,
+    };
+    match total {
+        Some(total) if overdue.saturating_add(wait) >= total => Verdict::Fail { class: ErrorClass::TotalTimeout, counters },
+        _ => verdict,
     }
 }
 
@@ -108,9 +125,8 @@ pub fn backoff(policy: &RetryPolicy, failures: u16, chance: f64) -> Duration {
     let full = match b.kind {
         BackoffKind::Constant => b.initial,
         // 2^31 × 1 ms is 24 days: past any maximum worth having, so the shift may stop there.
-        BackoffKind::Exponential => b.initial.saturating_mul(1 << u32::from(failures.saturating_sub(1)).min(31)),
-    }
-    .min(b.max);
+        BackoffKind::Exponential => b.initial.saturating_mul(1 << u32::from(failures.saturating_sub(1)).min(31)).min(b.max),
+    };
     match b.jitter {
         Jitter::None => full,
         Jitter::Full => full.mul_f64(chance.clamp(0.0, 1.0)),

@@ -50,3 +50,13 @@ pub(crate) async fn check(conn: &mut PgConnection) -> Result<()> {
         }
     }
 }
+
+/// Names the schema's content: every migration's checksum.
+#[cfg(feature = "testing")]
+pub(crate) fn fingerprint() -> String {
+    let mut hasher = blake3::Hasher::new();
+    for migration in MIGRATIONS.iter() {
+        hasher.update(&migration.checksum);
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}

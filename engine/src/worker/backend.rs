@@ -10,7 +10,7 @@ use crate::{
 use apalis_core::{
     backend::{Backend, BackendConfig, finalize::Ephemeral},
     error::BoxDynError,
-    task::{Task, builder::TaskBuilder},
+    task::{Task, builder::TaskBuilder, task_id::TaskId},
     worker::context::WorkerContext,
 };
 use futures::future::BoxFuture;
@@ -47,7 +47,10 @@ impl Backend for StepBackend {
 
     fn poll_next(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Self::Task, Infallible>>> {
         match self.jobs.poll_recv(cx) {
-            Poll::Ready(Some(job)) => Poll::Ready(Some(Ok(TaskBuilder::new(Arc::new(job)).build()))),
+            Poll::Ready(Some(job)) => {
+                let id = TaskId::from_uuid(Uuid::from_u64_pair(0, job.flight.number));
+                Poll::Ready(Some(Ok(TaskBuilder::new(Arc::new(job)).task_id(id).build())))
+            }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self.closed.as_mut().poll(cx).map(|()| None),
         }

@@ -16,6 +16,7 @@ use crate::{
 use serde_json::Value;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 /// How many items a map may have.
 const MAX_ITEMS: usize = 1_000_000;
@@ -28,7 +29,7 @@ pub(super) async fn execute(shared: &Arc<Shared>, job: Arc<Job>) -> Outcome {
     let cancelled = job.flight.cancelled.clone();
     let task = {
         let (shared, job) = (shared.clone(), job);
-        AbortOnDropHandle::new(tokio::spawn(async move { attempt(&shared, &job).await }))
+        AbortOnDropHandle::new(tokio::spawn(async move { attempt(&shared, &job).await }.in_current_span()))
     };
     tokio::select! {
         // Given back: if the lane is still ours the step is ready again; if its run is being stopped, this ends the attempt.

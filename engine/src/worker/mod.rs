@@ -14,6 +14,8 @@ mod loader;
 mod reconnect;
 mod shared;
 
+pub use shared::Stats;
+
 use crate::{
     commands::Local,
     error::{Error, Result},
@@ -21,8 +23,8 @@ use crate::{
     store::workers,
     version::Registry,
 };
-use apalis::layers::WorkerBuilderExt;
-use apalis_core::{error::BoxDynError, worker::builder::WorkerBuilder};
+use apalis::layers::{WorkerBuilderExt, tracing::TraceLayer};
+use apalis_core::{error::BoxDynError, task::Task, worker::builder::WorkerBuilder};
 use shared::{Job, Shared};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use std::{sync::Arc, time::Duration};
@@ -88,13 +90,17 @@ impl Worker {
         let carry_out = shared.clone();
         let worker = WorkerBuilder::new(shared.config.name.clone())
             .backend(backend)
-            .enable_tracing()
+            .layer(TraceLayer::new().make_span_with(span))
             .catch_panic()
             .build(move |job: Arc<Job>| {
                 let shared = carry_out.clone();
                 async move { Ok::<_, BoxDynError>(execute::execute(&shared, job).await) }
             });
-        let steps = tokio::spawn(worker.run());
+        let closed = shared.closed.clone();
+        let steps = tokio::spawn(worker.run_until(async move {
+            closed.cancelled().await;
+            Ok::<_, std::io::Error>(())
+        }));
         Ok(Self { shared, tasks, steps })
     }
 
@@ -150,4 +156,8 @@ impl Worker {
     }
 }
 
-pub use shared::Stats;
+/// What a step logs is found by its run.
+fn span(task: &Task<Arc<Job>>) -> tracing::Span {
+    let lease = &task.args.lease;
+    tracing::debug_span!("step", run = %lease.run, step = lease.step, attempt = lease.attempt)
+}

@@ -180,3 +180,39 @@ fn shown(url: &Url) -> String {
 fn invalid(message: impl Into<String>) -> StepError {
     StepError::new(ErrorClass::InvalidRequest, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn a_redirect_to_an_address_inside_is_refused_though_the_first_hop_was_allowed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 4096]).await;
+                let reply =
+                    format!("HTTP/1.1 302 X\r\nconnection: close\r\nlocation: http://{address}/inside\r\ncontent-length: 0\r\n\r\n");
+                let _ = stream.write_all(reply.as_bytes()).await;
+            }
+        });
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // The name stands for a server outside: its address is given here, so that the guard sees nothing but the name.
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).resolve("outside.test", address);
+        let client = client.build().expect("a client");
+        let url = format!("http://outside.test:{}/", address.port()).parse().expect("a URL");
+        let request = Request { method: reqwest::Method::GET, url, headers: HeaderMap::new(), body: None };
+        let error = send(&client, &Guard::new(false), request).await.expect_err("refused");
+        assert!(error.class == ErrorClass::InvalidRequest && error.message.contains("loopback"), "{error}");
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "only the first hop was called");
+    }
+}

@@ -1,7 +1,7 @@
 //! What may stand under `llm:`.
 
 use crate::suggest;
-use krowoc_engine::definition::{Check, Schema};
+use krowoc_engine::definition::{Check, PromptVersion, Schema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LlmConfig {
-    /// The model as provider/name: `openai/gpt-4.1`, `sim/fast?latency=200ms`.
+    /// The model as provider/name: `openai/gpt-4.1`, `sim/fast?latency=200ms`. If neither the step nor `defaults.llm` names one, the
+    /// prompt file's.
     pub model: Option<String>,
     /// A prompt file: `name`, `name@7` or `name@label`. Either this or messages.
     pub prompt: Option<String>,
@@ -86,12 +87,9 @@ pub(super) fn own_option(options: &Map<String, Value>) -> Option<&str> {
     OWN.into_iter().find(|name| options.contains_key(*name))
 }
 
-/// What the schema can't say. Strings that hold expressions are left to the attempt.
-pub(super) fn validate(config: &Value, check: &mut Check<'_>) {
+/// What the schema can't say. Strings that hold expressions are left to the attempt. Brings the prompt, if the step names one.
+pub(super) fn validate(config: &Value, check: &mut Check<'_>) -> Option<PromptVersion> {
     let has = |key: &str| config.get(key).is_some();
-    if !has("model") {
-        check.problem_with_help("missing_model", "", "no model is named", "add `model: provider/name` here or under `defaults.llm`");
-    }
     match (has("prompt"), has("messages")) {
         (true, true) => check.problem("conflicting_keys", "/messages", "a step has either `prompt` or `messages`, not both"),
         (false, false) => check.problem_with_help("missing_prompt", "", "nothing is asked", "add `prompt` or `messages`"),
@@ -105,22 +103,16 @@ pub(super) fn validate(config: &Value, check: &mut Check<'_>) {
             if own == "model" || own == "messages" { "it has a key of its own in the step" } else { "the step takes one whole answer" };
         check.problem_with_help("reserved_option", &format!("/options/{own}"), format!("`{own}` can't be set by `options`"), help);
     }
-    if let Some(reference) = config.get("prompt").and_then(Value::as_str) {
-        validate_prompt(reference, config.get("vars"), check);
+    let reference = config.get("prompt").and_then(Value::as_str)?;
+    let prompt = check.prompt("/prompt", reference)?;
+    // `vars` that are one expression are known only when they are rendered.
+    if config.get("vars").is_none_or(Value::is_object) {
+        validate_vars(reference, &prompt, config.get("vars"), check);
     }
+    Some(prompt)
 }
 
-fn validate_prompt(reference: &str, vars: Option<&Value>, check: &mut Check<'_>) {
-    if reference.contains("${{") {
-        let help = "name the prompt literally; it is pinned when the workflow is registered";
-        check.problem_with_help("dynamic_prompt", "/prompt", "a prompt can't be chosen by an expression", help);
-        return;
-    }
-    let Some(prompt) = check.prompt("/prompt", reference) else { return };
-    // `vars` that are one expression are known only when they are rendered.
-    if vars.is_some_and(|vars| !vars.is_object()) {
-        return;
-    }
+fn validate_vars(reference: &str, prompt: &PromptVersion, vars: Option<&Value>, check: &mut Check<'_>) {
     let none = Map::new();
     let vars = vars.and_then(Value::as_object).unwrap_or(&none);
     let declared: Vec<&str> = prompt.variables.keys().map(String::as_str).collect();

@@ -71,17 +71,31 @@ impl StepKind for Llm {
     }
 
     fn validate(&self, config: &Value, check: &mut Check<'_>) {
-        config::validate(config, check);
-        if let Some(model) = config.get("model").and_then(Value::as_str).filter(|m| !m.contains("${{"))
-            && let Err(problem) = self.provider(model)
-        {
-            check.problem_with_help(problem.code, "/model", problem.message, problem.help);
+        let prompt = config::validate(config, check);
+        let own = config.get("model").map(|model| ("/model", model.as_str()));
+        match own.or(prompt.as_ref().and_then(|p| p.model.as_deref()).map(|model| ("/prompt", Some(model)))) {
+            Some((pointer, Some(model))) if !model.contains("${{") => {
+                if let Err(problem) = self.provider(model) {
+                    check.problem_with_help(problem.code, pointer, problem.message, problem.help);
+                }
+            }
+            // A prompt that was not found may have named one.
+            None if prompt.is_some() || config.get("prompt").is_none() => {
+                check.problem_with_help(
+                    "missing_model",
+                    "",
+                    "no model is named",
+                    "add `model: provider/name` here or under `defaults.llm`",
+                );
+            }
+            _ => {}
         }
     }
 
     async fn execute(&self, context: &StepContext, config: Value) -> Result<StepOutput, StepError> {
         let config: LlmConfig = serde_json::from_value(config).map_err(|e| invalid(format!("llm: {e}")))?;
-        let Some(model) = config.model.clone() else {
+        let prompt = config.prompt.as_ref().and_then(|reference| context.prompts.get(reference));
+        let Some(model) = config.model.clone().or_else(|| prompt.and_then(|prompt| prompt.model.clone())) else {
             return Err(invalid("no model is named; set `model: provider/name` in the step or under `defaults.llm`"));
         };
         let (provider, model) = self.provider(&model).map_err(|p| invalid(format!("{} ({})", p.message, p.help)))?;
@@ -99,7 +113,7 @@ fn request(context: &StepContext, config: LlmConfig, model: &str) -> Result<Requ
                 invalid(format!("prompt `{reference}` is not part of this workflow version; name prompts literally, not by an expression"))
             })?;
             let rendered = prompt.render(&Value::Object(config.vars));
-            let rendered = rendered.map_err(|e| StepError::new(ErrorClass::Expression, format!("prompt `{reference}`: {e}")))?;
+            let rendered = rendered.map_err(|e| StepError::new(ErrorClass::Expression, e))?;
             rendered.into_iter().map(message).collect::<Result<_, _>>()?
         }
         (None, Some(messages)) if !messages.is_empty() => messages,

@@ -5,8 +5,9 @@ use super::{
     bindings::Found,
     language::LANGUAGE,
     limits::{MAX_NESTING, MAX_SOURCE},
-    rewrite::{Level, Rewriter, bare},
+    rewrite::{Level, Rewriter},
     shorten,
+    syntax::bare,
     value::{Room, append_text, to_json, why},
 };
 use crate::{
@@ -92,6 +93,18 @@ impl Compiled {
         self.expression.eval(bindings.context()).map_err(|e| self.error(why(&e)))
     }
 
+    /// The payload that the expression is, if it is one as a whole: handing it on makes nothing, whatever its size.
+    pub(super) fn whole(&self, bindings: &Bindings) -> Result<Option<Json>, ExpressionError> {
+        match self.find(bindings)? {
+            Found::Whole(payload) => self.parsed(payload.as_str()).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn parsed(&self, text: &str) -> Result<Json, ExpressionError> {
+        serde_json::from_str(text).map_err(|e| self.error(format!("a payload can't be read as JSON: {e}")))
+    }
+
     /// The value as JSON.
     pub(super) fn json(&self, bindings: &Bindings, room: &mut Room) -> Result<Json, ExpressionError> {
         let text = match self.find(bindings)? {
@@ -100,7 +113,7 @@ impl Compiled {
             Found::Elsewhere => return to_json(&self.evaluate(bindings)?, room).map_err(|why| self.error(why)),
         };
         room.take(text.len()).map_err(|why| self.error(why))?;
-        serde_json::from_str(text).map_err(|e| self.error(format!("a payload can't be read as JSON: {e}")))
+        self.parsed(text)
     }
 
     /// The value as a payload of its own.
@@ -134,47 +147,62 @@ impl Compiled {
     }
 }
 
-/// Refuses what would make the parser and the compiler recurse too deeply. Counts what may hang on one another: within each open
-/// bracket, the operators since the last comma.
+/// Refuses what would make the parser and the compiler recurse too deeply: counts what may hang on one another.
 pub(in crate::definition) fn check_nesting(source: &str, in_expression: bool) -> Result<(), String> {
-    let mut open: Vec<usize> = vec![0];
-    let mut total = 0usize;
+    let mut open = vec![Bracket::default()];
     let mut branches = 0usize;
     // A token that can't be read is reported by the parser.
     for (token, _) in tokenize(source, in_expression, Default::default()).map_while(Result::ok) {
+        let Some(inner) = open.last_mut() else { break };
         match token {
-            Token::Comma | Token::Colon => total -= open.last_mut().map(std::mem::take).unwrap_or_default(),
-            Token::BracketOpen | Token::BraceOpen | Token::ParenOpen => {
-                open.push(1);
-                total += 1;
-            }
-            Token::BracketClose | Token::BraceClose | Token::ParenClose if open.len() > 1 => {
-                total -= open.pop().unwrap_or_default();
-                // The closed bracket is one link of the chain it stands in: `a[0][1][2]`, `f(x)|g(y)`.
-                if let Some(level) = open.last_mut() {
-                    *level += 1;
-                    total += 1;
+            Token::Comma | Token::Colon => *inner = Bracket::default(),
+            Token::BracketOpen | Token::BraceOpen | Token::ParenOpen => open.push(Bracket::default()),
+            Token::BracketClose | Token::BraceClose | Token::ParenClose => {
+                if open.len() > 1 {
+                    open.pop();
+                }
+                // The bracket is one link of the chain it stands in: `a[0][1]`, `f(x)|g(y)`.
+                if let Some(outer) = open.last_mut() {
+                    outer.links += 1;
                 }
             }
             Token::TemplateData(_) | Token::VariableStart | Token::BlockStart | Token::VariableEnd | Token::BlockEnd => {
-                open = vec![0];
-                total = 0;
+                open = vec![Bracket::default()];
             }
             Token::Ident("elif") => branches += 1,
-            Token::Ident("and" | "or" | "not" | "if" | "else" | "in" | "is") => total += count(&mut open),
+            Token::Dot | Token::Pipe | Token::Ident("is") => inner.links += 1,
+            Token::Ident("and" | "or" | "not" | "if" | "else" | "in") => inner.operator(),
             Token::Ident(_) | Token::Str(_) | Token::String(_) | Token::Int(_) | Token::Int128(_) | Token::Float(_) | Token::Assign => {}
-            _ => total += count(&mut open),
+            // A sign before a sign is rewritten with a bracket between.
+            Token::Minus => (0..3).for_each(|_| inner.operator()),
+            _ => inner.operator(),
         }
-        if total > MAX_NESTING || branches > MAX_NESTING {
+        if branches > MAX_NESTING || open.iter().map(Bracket::depth).sum::<usize>() > MAX_NESTING {
             return Err("it is too deeply nested, or too many operators hang on one another".into());
         }
     }
     Ok(())
 }
 
-fn count(open: &mut [usize]) -> usize {
-    open.last_mut().map_or(0, |level| {
-        *level += 1;
-        1
-    })
+/// What has been read inside an open bracket since the last comma.
+#[derive(Default)]
+struct Bracket {
+    operators: usize,
+    /// Lookups, filters and tests of the present operand.
+    links: usize,
+    /// The most of any operand.
+    most: usize,
+}
+
+impl Bracket {
+    fn operator(&mut self) {
+        self.operators += 1;
+        self.most = self.most.max(self.links);
+        self.links = 0;
+    }
+
+    /// How deep the tree of it may be. The parser goes through all levels of its grammar for a bracket.
+    fn depth(&self) -> usize {
+        6 + self.operators + self.most.max(self.links)
+    }
 }

@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 pub(super) const WEIGH: &str = "__weigh";
 pub(super) const CONCAT: &str = "__concat";
 pub(super) const NO_ELSE: &str = "__no_else";
+/// Before a value is put into a prompt.
+pub(in crate::definition) const EMIT: &str = "__emit";
 /// A variable that is never bound.
 pub(super) const ABSENT: &str = "__absent";
 
@@ -68,6 +70,10 @@ pub(in crate::definition) static LANGUAGE: LazyLock<Environment<'static>> = Lazy
     environment.add_function("range", limits::range);
     environment.add_filter(WEIGH, |state: &State, value: Value| limits::weigh(state, &value).map(|()| value));
     environment.add_filter(NO_ELSE, |_: &Value| Err::<Value, _>(invalid("the test of an inline `if` without `else` is false".into())));
+    environment.add_filter(EMIT, |value: Value, name: &str| match value.kind() {
+        minijinja::value::ValueKind::None => Err(invalid(format!("`{name}` is null, which can't be put into a text; test it with `if`"))),
+        _ => Ok(value),
+    });
     environment.add_filter(CONCAT, filters::concat);
     lookup::add_to(&mut environment);
     filters::add_to(&mut environment);

@@ -22,6 +22,10 @@ impl Mode {
         self.absent_allowed
     }
 
+    pub(super) fn weighed(self) -> bool {
+        self.weighed
+    }
+
     pub(super) fn filter(self) -> &'static str {
         match (self.absent_allowed, self.weighed) {
             (false, true) => "__use",

@@ -11,12 +11,14 @@ mod lookup;
 mod path;
 pub(super) mod rewrite;
 mod scan;
+pub(super) mod syntax;
 pub(super) mod value;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use bindings::Bindings;
+pub(super) use compiled::check_nesting;
 
 use super::Problem;
 use crate::payload::Payload;
@@ -27,7 +29,11 @@ use value::Room;
 
 /// A JSON value whose strings may hold expressions, compiled.
 #[derive(Debug)]
-pub struct Template {
+pub struct Template(Box<Inner>);
+
+// Behind a pointer, because steps hold several templates in enums.
+#[derive(Debug)]
+struct Inner {
     root: Node,
     references: Vec<Reference>,
     /// The text of a template without expressions.
@@ -39,7 +45,7 @@ enum Node {
     /// Without expressions, however deep.
     Constant(Value),
     /// A string that is only an expression.
-    Expression(Compiled),
+    Expression(Box<Compiled>),
     /// A string with expressions in it.
     Text {
         pointer: String,
@@ -52,7 +58,7 @@ enum Node {
 #[derive(Debug)]
 enum Part {
     Literal(String),
-    Expression(Compiled),
+    Expression(Box<Compiled>),
 }
 
 impl Template {
@@ -68,40 +74,45 @@ impl Template {
             Node::Constant(value) => Some(Payload::from(value)),
             _ => None,
         };
-        Ok(Self { root, references: compiler.references, constant })
+        Ok(Self(Box::new(Inner { root, references: compiler.references, constant })))
     }
 
     /// No expression anywhere?
     pub fn is_constant(&self) -> bool {
-        self.constant.is_some()
+        self.0.constant.is_some()
     }
 
     /// Only one expression, and that only a path: rendering walks JSON and evaluates nothing.
     pub fn is_bare_reference(&self) -> bool {
-        matches!(&self.root, Node::Expression(expression) if expression.is_bare())
+        matches!(&self.0.root, Node::Expression(expression) if expression.is_bare())
     }
 
     /// Everything the expressions look up, in the order of the file; what is looked up twice is there twice.
     pub fn references(&self) -> &[Reference] {
-        &self.references
+        &self.0.references
     }
 
     /// Renders the value. A string that is only an expression keeps the expression's type.
     pub fn render(&self, bindings: &Bindings) -> Result<Value, ExpressionError> {
-        self.root.render(bindings, &mut Room::new())
+        if let Node::Expression(expression) = &self.0.root
+            && let Some(value) = expression.whole(bindings)?
+        {
+            return Ok(value);
+        }
+        self.0.root.render(bindings, &mut Room::new())
     }
 
     /// The same as text; a template that is only a bare reference to a whole payload (`${{ steps.x.output }}`, `${{ input }}`,
     /// `${{ item }}`) hands that payload on without parsing it.
     pub fn render_payload(&self, bindings: &Bindings) -> Result<Payload, ExpressionError> {
-        if let Some(constant) = &self.constant {
+        if let Some(constant) = &self.0.constant {
             return Ok(constant.clone());
         }
-        if let Node::Expression(expression) = &self.root {
+        if let Node::Expression(expression) = &self.0.root {
             return expression.payload(bindings);
         }
         let mut text = String::new();
-        self.root.write(bindings, &mut text, &mut Room::new())?;
+        self.0.root.write(bindings, &mut text, &mut Room::new())?;
         Ok(Payload::from_json_text(text))
     }
 
@@ -109,7 +120,7 @@ impl Template {
     pub fn render_bool(&self, bindings: &Bindings) -> Result<bool, ExpressionError> {
         match self.render(bindings)? {
             Value::Bool(value) => Ok(value),
-            other => Err(self.root.unfit(&format!("a condition must be true or false, this is {}", json_type(&other)))),
+            other => Err(self.0.root.unfit(&format!("a condition must be true or false, this is {}", json_type(&other)))),
         }
     }
 }
@@ -261,11 +272,11 @@ impl Compiler {
         }
     }
 
-    fn expression(&mut self, source: &str, pointer: &str) -> Option<Compiled> {
+    fn expression(&mut self, source: &str, pointer: &str) -> Option<Box<Compiled>> {
         match Compiled::new(source, pointer) {
             Ok((compiled, references)) => {
                 self.references.extend(references);
-                Some(compiled)
+                Some(Box::new(compiled))
             }
             Err(problems) => {
                 self.problems.extend(problems);

@@ -9,13 +9,10 @@ use super::{
     Segment,
     language::{self, FILTERS, FUNCTIONS, TESTS},
     lookup::Mode,
+    syntax::{Subscript, collect_tested, comparison, literal, quoted, unwind},
 };
 use crate::definition::suggest::{advise, suggest};
-use minijinja::{
-    Value,
-    machinery::ast::{BinOpKind, Call, CallArg, CallType, CompareOpKind, Expr, Filter, Test, UnaryOpKind},
-    value::ValueKind,
-};
+use minijinja::machinery::ast::{BinOpKind, Call, CallArg, CallType, Expr, Filter, Test, UnaryOpKind};
 
 /// How tightly an operator binds, in minijinja's grammar.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +84,11 @@ pub(in crate::definition) struct Rewriter {
 }
 
 impl Rewriter {
+    /// For a template, which may assign names of its own.
+    pub(in crate::definition) fn for_template() -> Self {
+        Self { locals: vec![Vec::new()], ..Self::default() }
+    }
+
     fn is_local(&self, name: &str) -> bool {
         self.locals.iter().flatten().any(|local| local == name)
     }
@@ -122,7 +124,7 @@ impl Rewriter {
             }
             Expr::UnaryOp(op) => match op.op {
                 UnaryOpKind::Not => Code::new(format!("not {}", self.used(&op.expr).at(Level::Not)), Level::Not),
-                UnaryOpKind::Neg => Code::new(format!("-{}", self.used(&op.expr).at(Level::Primary)), Level::Unary),
+                UnaryOpKind::Neg => Code::new(format!("-{}", self.seen(&op.expr).at(Level::Primary)), Level::Unary),
             },
             Expr::BinOp(op) => self.binary(op.op, &op.left, &op.right, mode),
             Expr::Compare(compare) => {
@@ -202,15 +204,18 @@ impl Rewriter {
         let logical = matches!(op, BinOpKind::ScOr | BinOpKind::ScAnd);
         // Comparisons don't associate in this grammar: `a == b == c` is a chain.
         let left_level = if level == Level::Compare { Level::Add } else { level };
-        let left_text = self.used(left).at(left_level);
+        // What arithmetic makes is weighed as a whole: sums of lists copy nothing.
+        let arithmetic = level > Level::Compare;
+        let operand = if arithmetic { Mode::SEEN } else { Mode::USED };
+        let left_text = self.write(left, operand).at(left_level);
         let known = self.tested.len();
         if logical {
             collect_tested(left, &mut self.tested);
         }
-        let right_text = if logical { self.write(right, mode) } else { self.used(right) }.at(next);
+        let right_text = self.write(right, if logical { mode } else { operand }).at(next);
         self.tested.truncate(known);
         let code = Code::new(format!("{left_text} {sign} {right_text}"), level);
-        if matches!(op, BinOpKind::Add | BinOpKind::Mul) { code.filtered(language::WEIGH) } else { code }
+        if matches!(op, BinOpKind::Add | BinOpKind::Mul) && mode.weighed() { code.filtered(language::WEIGH) } else { code }
     }
 
     fn lookup(&mut self, expr: &Expr, mode: Mode) -> Code {
@@ -348,98 +353,4 @@ impl Rewriter {
             self.fault(expr, format!("unknown {what} `{name}`"), advise(name, "there are", names));
         }
     }
-}
-
-enum Subscript<'e, 'a> {
-    Attribute(&'a str),
-    Item(&'e Expr<'a>),
-}
-
-impl Subscript<'_, '_> {
-    fn segment(&self) -> Option<Segment> {
-        match self {
-            Self::Attribute(name) => Some(Segment::Key((*name).to_owned())),
-            Self::Item(expr) => {
-                // `[-1]` is an operation on a constant.
-                let negative = matches!(expr, Expr::UnaryOp(op) if matches!(op.op, UnaryOpKind::Neg));
-                let value = if negative || matches!(expr, Expr::Const(_)) { expr.as_const()? } else { return None };
-                match value.as_str() {
-                    Some(key) => Some(Segment::Key(key.to_owned())),
-                    None if value.is_integer() => value.as_i64().map(Segment::Index),
-                    None => None,
-                }
-            }
-        }
-    }
-}
-
-/// The base of a chain of lookups and its subscripts, outermost first.
-fn unwind<'e, 'a>(expr: &'e Expr<'a>) -> (&'e Expr<'a>, Vec<Subscript<'e, 'a>>) {
-    let mut base = expr;
-    let mut subscripts = Vec::new();
-    loop {
-        match base {
-            Expr::GetAttr(get) => {
-                subscripts.push(Subscript::Attribute(get.name));
-                base = &get.expr;
-            }
-            Expr::GetItem(get) => {
-                subscripts.push(Subscript::Item(&get.subscript_expr));
-                base = &get.expr;
-            }
-            _ => break,
-        }
-    }
-    subscripts.reverse();
-    (base, subscripts)
-}
-
-/// A lookup that is nothing but constant subscripts of a variable.
-pub(in crate::definition) fn bare(expr: &Expr) -> Option<(String, Vec<Segment>)> {
-    let (base, subscripts) = unwind(expr);
-    let Expr::Var(var) = base else { return None };
-    Some((var.id.to_owned(), subscripts.iter().map(Subscript::segment).collect::<Option<_>>()?))
-}
-
-/// The lookups that a test asks about with `is defined` and the like.
-fn collect_tested(test: &Expr, tested: &mut Vec<(String, Vec<Segment>)>) {
-    match test {
-        Expr::Test(t) if matches!(t.name, "defined" | "undefined") => tested.extend(bare(&t.expr)),
-        Expr::UnaryOp(op) => collect_tested(&op.expr, tested),
-        Expr::BinOp(op) if matches!(op.op, BinOpKind::ScAnd | BinOpKind::ScOr) => {
-            collect_tested(&op.left, tested);
-            collect_tested(&op.right, tested);
-        }
-        _ => {}
-    }
-}
-
-fn comparison(op: CompareOpKind) -> &'static str {
-    match op {
-        CompareOpKind::Eq => "==",
-        CompareOpKind::Ne => "!=",
-        CompareOpKind::Lt => "<",
-        CompareOpKind::Lte => "<=",
-        CompareOpKind::Gt => ">",
-        CompareOpKind::Gte => ">=",
-        CompareOpKind::In => "in",
-        CompareOpKind::NotIn => "not in",
-    }
-}
-
-/// A constant as source; nothing for what has none (`1e999`).
-fn literal(value: &Value) -> Option<String> {
-    match value.kind() {
-        ValueKind::None => Some("none".into()),
-        ValueKind::Bool => Some(if value.is_true() { "true" } else { "false" }.into()),
-        ValueKind::String => value.as_str().map(quoted),
-        ValueKind::Number if value.is_integer() => Some(value.to_string()),
-        ValueKind::Number => f64::try_from(value.clone()).ok().filter(|f| f.is_finite()).map(|f| format!("{f:?}")),
-        _ => None,
-    }
-}
-
-/// A string literal. Only its delimiter and the backslash mean anything inside.
-pub(in crate::definition) fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -103,6 +103,12 @@ pub(in crate::definition) fn append_text(out: &mut String, value: &Value, room: 
             out.push_str(text);
             Ok(())
         }
+        ValueKind::Number => {
+            let number = number(value)?.to_string();
+            room.take(number.len())?;
+            out.push_str(&number);
+            Ok(())
+        }
         _ => {
             out.push_str(&to_json(value, room)?.to_string());
             Ok(())

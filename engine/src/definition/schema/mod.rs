@@ -46,7 +46,8 @@ impl Schema {
     /// Compiles; a schema that is none is said with pointers into it. Formats are asserted, references stay in the document.
     pub fn compile(json: &Value) -> Result<Self, Vec<Violation>> {
         let meta = jsonschema::draft202012::meta::validator();
-        let mut violations: Vec<Violation> = meta.iter_errors(json).flat_map(|e| message::violations(&e, &Value::Null)).take(MAX_VIOLATIONS).collect();
+        let mut violations: Vec<Violation> =
+            meta.iter_errors(json).flat_map(|e| message::violations(&e, &Value::Null)).take(MAX_VIOLATIONS).collect();
         // What is no schema need not be searched for references.
         if violations.is_empty() {
             violations = reference::check(json);
@@ -101,13 +102,17 @@ mod tests {
             (object.clone(), json!({"a": 1, "b": "x"}), vec![("/a", "must be a string, not an integer")]),
             (object.clone(), json!({"a": "s"}), vec![("", "`b` is missing")]),
             (object.clone(), json!({"a": "s", "b": "z"}), vec![("/b", "must be one of \"x\", \"y\", 1, not \"z\"")]),
-            (object.clone(), json!({"a": "s", "b": 1, "c/d": 1.5}), vec![("/c~1d", "must be an integer or null, not a number")]),
+            (object.clone(), json!({"a": "s", "b": 1, "c/d": 1.5}), vec![("/c~1d", "must be null or an integer, not a number")]),
             (
                 object.clone(),
                 json!({"a": "s", "b": 1, "color": 1, "z~": 2}),
                 vec![("/color", "`color` is not allowed here; did you mean `colour`?"), ("/z~0", "`z~` is not allowed here")],
             ),
-            (json!({"items": {"minimum": 1}}), json!([1, 0, -1]), vec![("/1", "0 is less than the minimum of 1"), ("/2", "-1 is less than the minimum of 1")]),
+            (
+                json!({"items": {"minimum": 1}}),
+                json!([1, 0, -1]),
+                vec![("/1", "0 is less than the minimum of 1"), ("/2", "-1 is less than the minimum of 1")],
+            ),
             (json!({"const": {"a": 1}}), json!(2), vec![("", "must be {\"a\":1}, not 2")]),
             (json!({"minLength": 2}), json!("a"), vec![("", "\"a\" is shorter than 2 characters")]),
             (json!({"pattern": "^a"}), json!("b"), vec![("", "\"b\" does not match the pattern ^a")]),
@@ -117,8 +122,16 @@ mod tests {
                 json!({}),
                 vec![("", "fits none of the 2 alternatives; the nearest: `k` is missing")],
             ),
-            (json!({"oneOf": [{"type": "number"}, {"type": "integer"}]}), json!(1), vec![("", "fits more than one of the alternatives, it must fit exactly one")]),
-            (json!({"propertyNames": {"maxLength": 1}}), json!({"ab": 1}), vec![("/ab", "the key `ab`: \"ab\" is longer than 1 character")]),
+            (
+                json!({"oneOf": [{"type": "number"}, {"type": "integer"}]}),
+                json!(1),
+                vec![("", "fits more than one of the alternatives, it must fit exactly one")],
+            ),
+            (
+                json!({"propertyNames": {"maxLength": 1}}),
+                json!({"ab": 1}),
+                vec![("/ab", "the key `ab`: \"ab\" is longer than 1 character")],
+            ),
         ] {
             let expected: Vec<(String, String)> = expected.into_iter().map(|(p, m)| (p.to_owned(), m.to_owned())).collect();
             assert_eq!(check(schema.clone(), value.clone()), expected, "{schema} {value}");
@@ -162,13 +175,14 @@ mod tests {
             (json!({"properties": {"a": {"$ref": "#/$defs/missing"}}}), "/properties/a/$ref", "leads nowhere"),
             (json!({"$schema": "http://json-schema.org/draft-07/schema#"}), "/$schema", "2020-12"),
             (json!({"$ref": "#"}), "/$ref", "itself"),
-            (json!({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}), "", "itself"),
+            (
+                json!({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}),
+                "",
+                "itself",
+            ),
         ] {
             let violations = Schema::compile(&schema).expect_err(&schema.to_string());
-            assert!(
-                violations.iter().any(|v| v.pointer.starts_with(pointer) && v.message.contains(reason)),
-                "{schema}: {violations:?}"
-            );
+            assert!(violations.iter().any(|v| v.pointer.starts_with(pointer) && v.message.contains(reason)), "{schema}: {violations:?}");
         }
     }
 

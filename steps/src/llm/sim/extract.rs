@@ -39,7 +39,10 @@ fn collect(value: &Value, key: &str, prose: &mut String) {
         Value::String(text) => prose.push_str(&format!("{key}: {text}\n")),
         Value::Number(number) if !key.is_empty() => prose.push_str(&format!("{key}: {number}\n")),
         Value::Array(items) => items.iter().for_each(|item| collect(item, "", prose)),
-        Value::Object(map) => map.iter().for_each(|(key, value)| collect(value, key, prose)),
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| collect(value, key, prose));
+            prose.push('\n');
+        }
         _ => {}
     }
 }
@@ -107,7 +110,9 @@ pub(super) fn sentences(text: &str) -> Vec<String> {
             if ends || characters.peek().is_none() {
                 let sentence = paragraph[start..end].trim();
                 let complete = sentence.ends_with(['.', '!', '?', '"', '”', ')']);
-                if complete && WORDS.contains(&sentence.split(' ').count()) {
+                // A text that was cut in pieces begins in the middle of a sentence.
+                let begins = !sentence.starts_with(char::is_lowercase);
+                if begins && complete && WORDS.contains(&sentence.split(' ').count()) {
                     found.push(sentence.to_owned());
                 }
                 start = end;
@@ -186,7 +191,7 @@ mod tests {
     #[test]
     fn a_json_document_in_the_prompt_reads_as_prose() {
         let text = format!("Join:\n{}", serde_json::json!([{"text": "One.\nTwo three four five six.", "model": "m"}]));
-        assert_eq!(readable(&text), "text: One.\nTwo three four five six.\nmodel: m\n");
+        assert_eq!(readable(&text), "text: One.\nTwo three four five six.\nmodel: m\n\n");
         assert_eq!(readable("a {b} c"), "a {b} c");
     }
 }

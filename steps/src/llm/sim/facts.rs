@@ -9,6 +9,8 @@ pub(super) struct Facts<'t> {
     pub(super) text: &'t str,
     /// `Invoice number: 17` → (`invoice number`, `17`)
     labels: Vec<(Vec<String>, &'t str)>,
+    /// Rows of tables, each cell with its column's name.
+    rows: Vec<Vec<(Vec<String>, &'t str)>>,
     /// ISO 8601.
     pub(super) dates: Vec<String>,
     pub(super) amounts: Vec<f64>,
@@ -58,7 +60,7 @@ const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "au
 impl<'t> Facts<'t> {
     /// Looks through a text once.
     pub(super) fn of(text: &'t str) -> Self {
-        let mut facts = Self { text, ..Self::default() };
+        let mut facts = Self { text, rows: rows(text), ..Self::default() };
         for line in text.lines() {
             facts.label(line);
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -75,6 +77,18 @@ impl<'t> Facts<'t> {
         let exact = self.labels.iter().find(|(label, _)| label == field);
         let wider = || self.labels.iter().find(|(label, _)| field.iter().all(|word| label.contains(word)));
         exact.or_else(wider).map(|(_, value)| *value)
+    }
+
+    /// The cell of the column that a field's name means, in the row of that number.
+    pub(super) fn cell(&self, field: &[String], row: usize) -> Option<&'t str> {
+        let row = self.rows.get(row)?;
+        let exact = row.iter().find(|(column, _)| column == field);
+        exact.or_else(|| row.iter().find(|(column, _)| field.iter().any(|word| column.contains(word)))).map(|(_, cell)| *cell)
+    }
+
+    /// How many rows have a cell for each of these fields.
+    pub(super) fn rows_with(&self, fields: &[Vec<String>]) -> usize {
+        (0..self.rows.len()).take_while(|row| fields.iter().all(|field| self.cell(field, *row).is_some())).count()
     }
 
     fn label(&mut self, line: &'t str) {
@@ -142,6 +156,23 @@ impl<'t> Facts<'t> {
     }
 }
 
+/// The rows of the tables in a text: neighbouring lines with the same number of cells between `|`, the first one the header.
+fn rows(text: &str) -> Vec<Vec<(Vec<String>, &str)>> {
+    let mut rows = Vec::new();
+    let mut header: Vec<Vec<String>> = Vec::new();
+    for line in text.lines() {
+        let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
+        if cells.len() < 2 {
+            header.clear();
+        } else if header.len() != cells.len() {
+            header = cells.into_iter().map(words_of).collect();
+        } else if !cells.iter().all(|cell| cell.trim_matches(['-', ':']).is_empty()) {
+            rows.push(header.iter().cloned().zip(cells).collect());
+        }
+    }
+    rows
+}
+
 /// The words of a field's or label's name, lower case: `invoiceNumber`, `invoice_no`, `Invoice No.` → `invoice number`.
 pub(super) fn words_of(name: &str) -> Vec<String> {
     let mut words: Vec<String> = vec![String::new()];
@@ -160,8 +191,12 @@ pub(super) fn words_of(name: &str) -> Vec<String> {
     }
     words.retain(|word| !word.is_empty());
     for word in &mut words {
-        if matches!(word.as_str(), "no" | "nr" | "num") {
-            *word = "number".into();
+        match word.as_str() {
+            "no" | "nr" | "num" => *word = "number".into(),
+            "vat" => *word = "tax".into(),
+            "qty" => *word = "quantity".into(),
+            "item" => *word = "description".into(),
+            _ => {}
         }
     }
     words
@@ -251,6 +286,16 @@ mod tests {
         assert_eq!(facts.names, ["Jane Doe"]);
         assert_eq!(facts.currency, Some("EUR"));
         assert!(facts.identifiers.contains(&"INV-2031"));
+    }
+
+    #[test]
+    fn a_tables_cells_are_found_by_column_and_row() {
+        let facts =
+            Facts::of("Lines:\n| Item | Qty | Unit price |\n|---|--:|---|\n| Paper | 20 | 4.50 |\n| Toner | 2 | 61.25 |\n\nTotal: 5");
+        assert_eq!(facts.cell(&words_of("description"), 1), Some("Toner"));
+        assert_eq!(facts.cell(&words_of("unit_price"), 0), Some("4.50"));
+        assert_eq!(facts.rows_with(&[words_of("quantity"), words_of("price")]), 2);
+        assert_eq!(facts.rows_with(&[words_of("colour")]), 0);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) fn value(schema: &Value, facts: &Facts<'_>, seed: u64) -> Result<Valu
     let mut why = "it allows no value".to_owned();
     for attempt in 0..TRIES {
         let mut maker = Maker { root: schema, facts, dice: Dice::of(seed, &attempt.to_le_bytes()), depth: 0 };
-        if let Some(value) = maker.make(schema, &At { name: "", nth: 0 }) {
+        if let Some(value) = maker.make(schema, &At { name: "", nth: 0, listed: false }) {
             match compiled.check(&value).first() {
                 None => return Ok(value),
                 Some(violation) => why = format!("at `{}`: {}", violation.pointer, violation.message),
@@ -45,6 +45,8 @@ struct Maker<'a> {
 struct At<'a> {
     name: &'a str,
     nth: usize,
+    /// In a list: `nth` is a row.
+    listed: bool,
 }
 
 impl Maker<'_> {
@@ -186,7 +188,7 @@ impl Maker<'_> {
             if !must && (self.depth > DEEP || most < properties.len().max(required.len())) {
                 continue;
             }
-            match self.make(property, &At { name, nth: at.nth }) {
+            match self.make(property, &At { name, nth: at.nth, listed: at.listed }) {
                 Some(value) => drop(object.insert(name.clone(), value)),
                 None if must => return None,
                 None => {}
@@ -196,7 +198,7 @@ impl Maker<'_> {
         let other = schema.get("additionalProperties").filter(|a| **a != Value::Bool(false)).unwrap_or(&other);
         for name in required {
             if !object.contains_key(name) {
-                let value = self.make(other, &At { name, nth: at.nth })?;
+                let value = self.make(other, &At { name, nth: at.nth, listed: at.listed })?;
                 object.insert(name.into(), value);
             }
         }
@@ -213,10 +215,10 @@ impl Maker<'_> {
             }
             let name = match (patterned, schema.get("propertyNames")) {
                 (Some((pattern, _)), _) => super::pattern::matching(pattern, &mut self.dice)?,
-                (None, Some(names)) => self.make(names, &At { name: "key", nth: attempt })?.as_str()?.to_owned(),
+                (None, Some(names)) => self.make(names, &At { name: "key", nth: attempt, listed: false })?.as_str()?.to_owned(),
                 (None, None) => format!("key{}", attempt + 1),
             };
-            let value = self.make(patterned.map_or(other, |(_, schema)| schema), &At { name: &name, nth: attempt })?;
+            let value = self.make(patterned.map_or(other, |(_, schema)| schema), &At { name: &name, nth: attempt, listed: false })?;
             object.insert(name, value);
         }
         Some(())
@@ -227,6 +229,7 @@ impl Maker<'_> {
         let prefix = schema.get("prefixItems").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let least = bound("minItems").unwrap_or(0).max(if schema.contains_key("contains") { bound("minContains").unwrap_or(1) } else { 0 });
         let usual = if self.depth > DEEP { 0 } else { (ITEMS + self.dice.below(2)).max(prefix.len()) };
+        let usual = self.table_rows(schema).unwrap_or(usual);
         let wanted = usual.max(least).min(bound("maxItems").unwrap_or(usize::MAX));
         if wanted > MOST_ITEMS {
             return None;
@@ -248,7 +251,7 @@ impl Maker<'_> {
             if item == closed {
                 break;
             }
-            match self.make(&item, &At { name: at.name, nth: attempt }) {
+            match self.make(&item, &At { name: at.name, nth: attempt, listed: true }) {
                 Some(item) if unique && items.contains(&item) => {}
                 Some(item) => items.push(item),
                 None if place < least => return None,
@@ -256,6 +259,13 @@ impl Maker<'_> {
             }
         }
         Some(Value::Array(items))
+    }
+
+    /// As many items as a table in the text has rows, if it has the columns that the items' required fields mean.
+    fn table_rows(&self, schema: &Map<String, Value>) -> Option<usize> {
+        let required = schema.get("items")?.get("required")?.as_array()?;
+        let fields: Vec<Vec<String>> = required.iter().filter_map(Value::as_str).map(words_of).collect();
+        Some(self.facts.rows_with(&fields)).filter(|rows| *rows > 0 && !fields.is_empty())
     }
 
     fn number(&mut self, schema: &Map<String, Value>, at: &At<'_>, whole: bool) -> Option<Value> {
@@ -284,6 +294,9 @@ impl Maker<'_> {
     fn fact(&self, at: &At<'_>) -> Option<f64> {
         let words = words_of(at.name);
         let has = |names: &[&str]| words.iter().any(|word| names.contains(&word.as_str()));
+        if let Some(cell) = at.listed.then(|| self.facts.cell(&words, at.nth)).flatten().and_then(first_number) {
+            return Some(cell);
+        }
         let labelled = self.facts.labelled(&words).filter(|_| at.nth == 0 && !words.is_empty()).and_then(first_number);
         let (amounts, facts) = (&self.facts.amounts, self.facts);
         labelled.or_else(|| {
@@ -308,7 +321,7 @@ impl Maker<'_> {
 
     fn text(&mut self, schema: &Map<String, Value>, at: &At<'_>) -> Option<Value> {
         let words = words_of(at.name);
-        strings::string(schema, &Place { words: &words, nth: at.nth }, self.facts, &mut self.dice).map(Value::from)
+        strings::string(schema, &Place { words: &words, nth: at.nth, listed: at.listed }, self.facts, &mut self.dice).map(Value::from)
     }
 }
 

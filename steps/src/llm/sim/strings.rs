@@ -6,6 +6,7 @@ use super::{
     facts::{Facts, first_date},
     pattern,
 };
+use krowoc_engine::definition::Schema;
 use serde_json::{Map, Value};
 
 /// What a text is for.
@@ -14,6 +15,8 @@ pub(super) struct Place<'a> {
     pub(super) words: &'a [String],
     /// Which item of a list, so that items differ.
     pub(super) nth: usize,
+    /// Inside a list, where the rows of a table are meant.
+    pub(super) listed: bool,
 }
 
 /// A text for a string schema.
@@ -24,6 +27,11 @@ pub(super) fn string(schema: &Map<String, Value>, place: &Place<'_>, facts: &Fac
         return None;
     }
     if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
+        let whole = Schema::compile(&Value::Object(schema.clone())).ok();
+        let found = by_name(place, facts, dice).filter(|text| whole.is_some_and(|s| s.check(&Value::from(text.as_str())).is_empty()));
+        if found.is_some() {
+            return found;
+        }
         let fits = |text: &String| (least..=most).contains(&text.chars().count());
         return (0..32).find_map(|_| pattern::matching(pattern, dice).filter(fits));
     }
@@ -61,6 +69,9 @@ fn formatted(format: &str, place: &Place<'_>, facts: &Facts<'_>, dice: &mut Dice
 fn by_name(place: &Place<'_>, facts: &Facts<'_>, dice: &mut Dice) -> Option<String> {
     let has = |names: &[&str]| place.words.iter().any(|word| names.contains(&word.as_str()));
     let last = |names: &[&str]| place.words.last().is_some_and(|word| names.contains(&word.as_str()));
+    if let Some(cell) = place.listed.then(|| facts.cell(place.words, place.nth)).flatten() {
+        return Some(cell.into());
+    }
     let labelled = (place.nth == 0 && !place.words.is_empty()).then(|| facts.labelled(place.words)).flatten();
     if has(&["date", "deadline", "day", "birthday"]) || last(&["due", "on", "at"]) {
         return Some(labelled.and_then(first_date).unwrap_or_else(|| date(place, facts, dice)));

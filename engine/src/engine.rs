@@ -1,0 +1,83 @@
+//! The engine in one handle, for programs that embed it and for the binary: a pool for commands and queries, the step kinds and versions
+//! that the process knows, and workers.
+
+use crate::{
+    commands::{self, Cancelled, Local, Registered, StartRun, StartedRun},
+    definition::Compiled,
+    error::Result,
+    executor::StepKinds,
+    id::{RunId, Scope},
+    listener::Listener,
+    version::{Registry, Versions},
+    worker::{Worker, WorkerConfig},
+};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::sync::Arc;
+
+/// An engine on one database. Cloning it is free.
+#[derive(Clone)]
+pub struct Engine {
+    pool: PgPool,
+    options: PgConnectOptions,
+    registry: Registry,
+}
+
+impl Engine {
+    /// Connects with up to `connections` connections for commands and queries; workers have their own.
+    pub async fn connect(options: PgConnectOptions, kinds: StepKinds, connections: u32) -> Result<Self> {
+        // Statements are few and prepared once; slow ones are the database's to report.
+        let pool = PgPoolOptions::new().max_connections(connections).connect_with(options.clone()).await?;
+        Ok(Self { pool, options, registry: Registry { kinds: Arc::new(kinds), versions: Arc::new(Versions::default()) } })
+    }
+
+    /// For queries.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The kinds and versions that this process knows.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Brings the database to this binary's schema.
+    pub async fn migrate(&self) -> Result<()> {
+        commands::migrate(&mut *self.pool.acquire().await?).await
+    }
+
+    /// Refuses a database with another schema.
+    pub async fn check_schema(&self) -> Result<()> {
+        commands::check_schema(&mut *self.pool.acquire().await?).await
+    }
+
+    /// Registers a workflow version; see [`commands::register_workflow`].
+    pub async fn register(&self, scope: &Scope, compiled: &Compiled) -> Result<Registered> {
+        commands::register_workflow(&mut *self.pool.acquire().await?, scope, compiled).await
+    }
+
+    /// Starts runs; see [`commands::start_runs`]. With `local`, their first steps may start in this process at once.
+    pub async fn start_runs(&self, scope: &Scope, slice: &[StartRun], local: Option<&dyn Local>) -> Result<Vec<StartedRun>> {
+        commands::start_runs(&mut *self.pool.acquire().await?, scope, &self.registry.versions, slice, local).await
+    }
+
+    /// Cancels a run; see [`commands::cancel_run`].
+    pub async fn cancel(&self, scope: &Scope, run: RunId) -> Result<Cancelled> {
+        commands::cancel_run(&mut *self.pool.acquire().await?, scope, run).await
+    }
+
+    /// Starts a worker in this process. Listening needs a connection that no transaction pooler stands in front of; where there is none,
+    /// polling serves.
+    pub async fn worker(&self, config: WorkerConfig) -> Result<Worker> {
+        let listener = match Listener::connect(&self.options).await {
+            Ok(listener) => Some(listener),
+            Err(e) => {
+                tracing::warn!(error = %e, "no notifications; the worker polls");
+                None
+            }
+        };
+        Worker::start(&self.options, self.registry.clone(), config, listener).await
+    }
+}

@@ -1,0 +1,99 @@
+//! Guarantee: what `init` makes is valid, nothing of the user's is overwritten, and `validate` finds every problem with its place.
+
+use serde_json::Value;
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+fn krowoc(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_krowoc"));
+    command.args(arguments).current_dir(folder).env_clear().env("HOME", folder).output().expect("krowoc runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_new_project_is_valid_and_making_it_again_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = krowoc(folder.path(), &["init", "p"]);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let project = folder.path().join("p");
+    let valid = krowoc(&project, &["validate"]);
+    assert!(valid.status.success(), "{}{}", text(&valid.stdout), text(&valid.stderr));
+    let again = krowoc(&project, &["init"]);
+    assert!(again.status.success() && text(&again.stdout).contains("complete already"), "{}", text(&again.stdout));
+    let schema = krowoc(&project, &["schema", "workflow"]).stdout;
+    assert_eq!(fs::read(project.join("workflows/krowoc-workflow.v1.schema.json")).expect("made"), schema);
+}
+
+#[test]
+fn init_overwrites_nothing_and_then_writes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("README.md"), "mine").expect("written");
+    let refused = krowoc(folder.path(), &["init"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("README.md"));
+    assert_eq!(fs::read(folder.path().join("README.md")).expect("there"), b"mine");
+    assert_eq!(fs::read_dir(folder.path()).expect("there").count(), 1, "something was written");
+}
+
+#[test]
+fn every_problem_of_every_file_is_found_with_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let workflows = folder.path().join("workflows");
+    fs::create_dir_all(workflows.join("more")).expect("made");
+    fs::write(workflows.join("a.yaml"), "krowoc: v1\nname: one\nsteps:\n  a: {transform: {}, needs: [clasify], jion: all_done}\n")
+        .expect("written");
+    fs::write(workflows.join("more/b.yml"), "krowoc: v1\nname: two\nsteps:\n  a: {llm: {model: sim/instant, prompt: gone}}\n")
+        .expect("written");
+    let found = krowoc(folder.path(), &["validate", "--format", "json"]);
+    assert_eq!(found.status.code(), Some(1));
+    let problems: Vec<Value> = serde_json::from_slice(&found.stdout).expect("JSON");
+    let place =
+        |problem: &Value| format!("{}:{}:{}", problem["file"].as_str().unwrap_or("?"), problem["span"]["line"], problem["span"]["column"]);
+    let places: Vec<String> = problems.iter().map(place).collect();
+    assert_eq!(places, ["workflows/a.yaml:4:30", "workflows/a.yaml:4:40", "workflows/more/b.yml:4:41"], "{problems:#?}");
+
+    let drawn = krowoc(folder.path(), &["validate"]);
+    assert_eq!(drawn.status.code(), Some(1));
+    let drawn = text(&drawn.stdout);
+    assert!(drawn.contains("did you mean `join`?") && drawn.contains("workflows/a.yaml:4:40"), "{drawn}");
+    assert!(drawn.ends_with("3 problems; 2 of 2 workflows not valid\n"), "{drawn}");
+}
+
+#[test]
+fn two_files_of_one_name_are_a_problem() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["a.yaml", "b.yaml"] {
+        fs::write(folder.path().join(file), "krowoc: v1\nname: same\nsteps:\n  a: {transform: {x: 1}}\n").expect("written");
+    }
+    let found = krowoc(folder.path(), &["validate", ".", "--format", "json"]);
+    let problems: Vec<Value> = serde_json::from_slice(&found.stdout).expect("JSON");
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!((&problems[0]["code"], &problems[0]["span"]["line"]), (&"duplicate_workflow".into(), &2.into()));
+}
+
+#[test]
+fn problems_of_prompts_are_found_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(krowoc(folder.path(), &["init"]).status.success());
+    let prompt = folder.path().join("workflows/prompts/summary.md");
+    let broken = fs::read_to_string(&prompt).expect("made").replace("version: 1", "version: one");
+    fs::write(&prompt, broken).expect("written");
+    let found = krowoc(folder.path(), &["validate"]);
+    assert_eq!(found.status.code(), Some(1));
+    assert!(text(&found.stdout).contains("prompts/summary.md:3:"), "{}", text(&found.stdout));
+}
+
+#[test]
+fn a_wrong_setting_names_its_variable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_krowoc"));
+    let output = command.arg("version").env("KROWOC_LOG", "==").current_dir(folder.path()).output().expect("krowoc runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("KROWOC_LOG"), "{}", text(&output.stderr));
+}
