@@ -4,7 +4,7 @@ use crate::{
     commands::{
         StartRun,
         complete_attempts::{Batch, Completed, Completion, Expansion, Inputs, Outcome, Room, ScopeCache, Wake, complete_attempts},
-        migrate, register_workflow, start_runs,
+        register_workflow, start_runs,
     },
     definition::{Action, Compiled, Problem, PromptSource, PromptVersion, Source, compile},
     error::ErrorClass,
@@ -18,13 +18,13 @@ use crate::{
         rows::{Claimed, Lease},
         workers,
     },
+    testing::TestDatabase,
     version::{Version, Versions},
 };
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection, PgConnection};
 use std::{
     collections::{HashMap, VecDeque},
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -50,8 +50,7 @@ pub(crate) struct Drain {
     pub log: Vec<String>,
     cache: ScopeCache,
     worker: i32,
-    database: String,
-    server: PgConnectOptions,
+    database: TestDatabase,
 }
 
 struct T;
@@ -103,24 +102,18 @@ impl Room for NoRoom {
 impl Drain {
     pub async fn new() -> Self {
         let url = krowoc_postgres::testing::cluster().expect("a server");
-        let server = PgConnectOptions::from_str(&url).expect("a URL");
-        let database = format!("krowoc_drain_{}", uuid::Uuid::new_v4().simple());
-        let mut admin = PgConnection::connect_with(&server).await.expect("a connection");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut admin).await.expect("a database");
-        let mut conn = PgConnection::connect_with(&server.clone().database(&database)).await.expect("a connection");
-        migrate(&mut conn).await.expect("migrated");
+        let database = TestDatabase::create(&url).await.expect("a database");
+        let mut conn = PgConnection::connect_with(&database.options()).await.expect("a connection");
         let worker = workers::register(&mut conn, "drain", &[1], 1).await.expect("a worker");
         let (versions, scope) = (Versions::default(), Scope::local("test"));
-        Self { conn, versions, scope, script: HashMap::new(), log: vec![], cache: ScopeCache::default(), worker, database, server }
+        Self { conn, versions, scope, script: HashMap::new(), log: vec![], cache: ScopeCache::default(), worker, database }
     }
 
     /// Checks the invariants and removes the database.
     pub async fn done(mut self) {
         assert_eq!(self.violations().await, Vec::<String>::new());
         self.conn.close().await.expect("closed");
-        let mut admin = PgConnection::connect_with(&self.server).await.expect("a connection");
-        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
-        sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut admin).await.expect("dropped");
+        self.database.drop_database().await.expect("dropped");
     }
 
     /// Every broken rule.

@@ -4,7 +4,7 @@ use super::Redrive;
 use crate::{
     error::{Error, Result},
     id::{FrameIx, RunId, ScopePath, StepIx},
-    lifecycle::{FrameEnd, FrameState, RunEvent, RunStatus, StepState, rebuild},
+    lifecycle::{Ended, FrameEnd, FrameState, RunEvent, RunStatus},
     queries::states,
     store::{
         redrive::{self as store, Letter, MapRow, NewLane, RunRow},
@@ -29,7 +29,7 @@ pub(super) struct Reopening {
     pub(super) scopes: BTreeMap<ScopePath, LiveScope>,
     pub(super) maps: HashMap<(ScopePath, StepIx), MapRow>,
     /// Results of the scopes looked at so far, without those taken back.
-    results: HashMap<ScopePath, HashMap<StepIx, StepState>>,
+    results: HashMap<ScopePath, HashMap<StepIx, Ended>>,
     loaded: HashSet<ScopePath>,
     /// The number of the run's latest event.
     seq: i32,
@@ -75,7 +75,7 @@ impl Reopening {
         };
         self.load_results(conn, &letter.scope).await?;
         match self.result(&letter.scope, step) {
-            Some(StepState::Failed) => {}
+            Some(Ended::Failed) => {}
             Some(_) => return Ok(Redrive::AlreadyRedriven),
             None if store::is_live(conn, self.run, &letter.scope, letter.step).await? => return Ok(Redrive::AlreadyRedriven),
             None => {}
@@ -131,7 +131,7 @@ impl Reopening {
         while let Some(scope) = at {
             // In a run that ran out of time steps were stopped: it can't go on as if they had never been started.
             let over = !self.scopes.contains_key(&scope) && !self.is_bare(&scope)?;
-            if over && !self.ended_frame(&scope)?.steps().iter().all(|s| s.is_terminal()) {
+            if over && self.end_of(&scope)?.is_none() {
                 return Ok(Some(format!("steps of run {run} were stopped when it ended; fork it instead")));
             }
             at = match scope.parent() {
@@ -139,7 +139,7 @@ impl Reopening {
                 Some((outer, map, _)) => {
                     let name = &self.version.dag.step(map).name;
                     match self.result(&outer, map) {
-                        Some(StepState::Failed) => {}
+                        Some(Ended::Failed) => {}
                         None if self.maps.contains_key(&(outer.clone(), map)) => {}
                         Some(_) => return Ok(Some(format!("map `{name}` has succeeded in spite of this failure; fork run {run} instead"))),
                         None => return Ok(Some(format!("map `{name}` of run {run} was stopped; fork the run instead"))),
@@ -196,35 +196,31 @@ impl Reopening {
             return Ok((0, taken.attempt));
         }
         let frame = self.version.frame_of(scope)?;
-        let (version, old) = match self.scopes.get(scope) {
-            Some(live) => (live.version, live.frame.clone()),
-            None => (0, self.ended_frame(scope)?),
-        };
-        self.results.entry(scope.clone()).or_default().remove(&step);
-        let mut new = self.with_live(frame, scope, &old, step, old.clone().open_lane());
-        let live = |state: &FrameState| state.steps().iter().filter(|s| **s == StepState::Live).count();
-        if live(&new) != live(&old) + 1 {
+        let local = self.version.dag.step(step).local;
+        let live = self.scopes.get(scope);
+        let current = live.map(|s| &s.frame);
+        let (mut new, advance) = FrameState::reopen(&self.version.dag, frame, &self.ends(scope), current, &[local])
+            .map_err(|e| Error::Internal(e.to_string()))?;
+        if advance.released != [local] {
             return Err(Error::Internal(format!("opening `{}` would start other steps too", self.version.dag.step(step).name)));
         }
-        let lane = new.open_lane();
+        let (version, lane) = (live.map_or(0, |s| s.version), new.open_lane());
+        self.results.entry(scope.clone()).or_default().remove(&step);
         self.scopes.insert(scope.clone(), LiveScope { version, frame: new, changed: true });
         Ok((lane, taken.attempt))
     }
 
-    /// The frame with the step live: results and live steps stand, everything else the rules decide anew.
-    fn with_live(&self, frame: FrameIx, scope: &ScopePath, old: &FrameState, step: StepIx, next_lane: i32) -> FrameState {
-        let dag = &self.version.dag;
-        let live = (0u16..).zip(old.steps()).filter(|(_, s)| **s == StepState::Live).map(|(local, s)| (local, *s));
-        let results = self.results.get(scope).into_iter().flatten().map(|(ix, state)| (dag.step(*ix).local, *state));
-        let known: Vec<_> = live.chain(results).chain([(dag.step(step).local, StepState::Live)]).collect();
-        FrameState::from_steps(rebuild(dag, frame, known).steps().to_vec(), next_lane.unsigned_abs())
+    /// How the steps of a scope ended, by position.
+    fn ends(&self, scope: &ScopePath) -> Vec<(u16, Ended)> {
+        let results = self.results.get(scope).into_iter().flatten();
+        results.map(|(ix, ended)| (self.version.dag.step(*ix).local, *ended)).collect()
     }
 
-    /// The frame of a scope that is over.
-    fn ended_frame(&self, scope: &ScopePath) -> Result<FrameState> {
-        let dag = &self.version.dag;
-        let results = self.results.get(scope).into_iter().flatten();
-        Ok(rebuild(dag, self.version.frame_of(scope)?, results.map(|(ix, state)| (dag.step(*ix).local, *state))))
+    /// What a scope that is over came to; no end where steps of it were stopped.
+    fn end_of(&self, scope: &ScopePath) -> Result<Option<FrameEnd>> {
+        let frame = self.version.frame_of(scope)?;
+        let restored = FrameState::restore(&self.version.dag, frame, &self.ends(scope), None);
+        Ok(restored.map_err(|e| Error::Internal(e.to_string()))?.1.end)
     }
 
     /// Has the item of a scope that is over failed? A scope that lives has not.
@@ -232,8 +228,7 @@ impl Reopening {
         if self.scopes.contains_key(scope) {
             return Ok(false);
         }
-        let frame = self.version.frame_of(scope)?;
-        Ok(matches!(self.ended_frame(scope)?.settle(&self.version.dag, frame, vec![]).end, Some(FrameEnd::Failed { .. })))
+        Ok(matches!(self.end_of(scope)?, Some(FrameEnd::Failed { .. })))
     }
 
     /// Is it an item whose body is one step? Such a scope has no state of its own.
@@ -247,7 +242,7 @@ impl Reopening {
         dag.frame(body).members.iter().filter(|ix| !dag.step(**ix).allow_failure).map(|ix| ix.0 as i16).collect()
     }
 
-    fn result(&self, scope: &ScopePath, step: StepIx) -> Option<StepState> {
+    fn result(&self, scope: &ScopePath, step: StepIx) -> Option<Ended> {
         self.results.get(scope)?.get(&step).copied()
     }
 
@@ -259,7 +254,7 @@ impl Reopening {
         }
         wanted.retain(|scope| self.loaded.insert(scope.clone()));
         for (scope, step, status) in store::results(conn, self.run, &wanted).await? {
-            self.results.entry(scope).or_default().insert(step, states::result_state(&status)?);
+            self.results.entry(scope).or_default().insert(step, states::ended(&status)?);
         }
         Ok(())
     }
