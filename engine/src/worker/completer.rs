@@ -9,10 +9,7 @@ use crate::{
     },
     error::{Error, ErrorClass, Result},
     executor::StepError,
-    store::{
-        hot::Holder,
-        rows::Claimed,
-    },
+    store::{hot::Holder, rows::Claimed},
 };
 use sqlx::PgConnection;
 use std::sync::{Arc, atomic::Ordering::Relaxed};

@@ -110,7 +110,14 @@ fn not_done(
         AttemptEnd::Released => "released",
     };
     let wait = |state, after, counters, excused, record| {
-        Decision::Waits(Wait { state, phase: lease.phase, wake: Wake::After(after), counters, excused, record: Some((record, error.clone())) })
+        Decision::Waits(Wait {
+            state,
+            phase: lease.phase,
+            wake: Wake::After(after),
+            counters,
+            excused,
+            record: Some((record, error.clone())),
+        })
     };
     match verdict {
         Verdict::Retry { after, counters } => wait("backoff", after, counters, Duration::ZERO, record),
@@ -128,9 +135,15 @@ fn final_error(error: Option<StepError>, class: ErrorClass, lease: &Lease) -> St
             let message = format!("the step's total timeout leaves no time for another attempt; the last error was {error}");
             StepError { class, message, ..error }
         }
+        None if class == ErrorClass::TotalTimeout => {
+            StepError::new(class, "the step's total timeout has passed; its last worker vanished or gave it back")
+        }
         None => {
             let losses = lease.counters.losses + 1;
-            StepError::new(class, format!("the worker vanished {losses} times while this step ran; see whether the step itself brings it down"))
+            StepError::new(
+                class,
+                format!("the worker vanished {losses} times while this step ran; see whether the step itself brings it down"),
+            )
         }
     }
 }
