@@ -1,6 +1,7 @@
 //! One file per command. A command reads its arguments, calls what does the work, and prints.
 
 mod completions;
+mod demo;
 mod init;
 mod schema;
 mod validate;
@@ -20,6 +21,9 @@ pub enum Command {
     Validate(validate::Validate),
     /// Carry out steps until told to stop
     Worker(worker::Worker),
+    /// Summarize a document while its worker is killed halfway
+    #[command(hide = true)]
+    Demo(demo::Demo),
     /// Print a schema for editors and other tools
     Schema(schema::Schema),
     /// Print a completion script for a shell
@@ -35,6 +39,7 @@ impl Command {
             Self::Init(command) => command.run(config),
             Self::Validate(command) => command.run(config),
             Self::Worker(command) => command.run(config).await,
+            Self::Demo(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),
             Self::Version(command) => command.run(),
