@@ -4,6 +4,7 @@ mod commands;
 mod config;
 mod database;
 mod output;
+mod signals;
 mod telemetry;
 mod workflow_files;
 

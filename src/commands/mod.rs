@@ -5,6 +5,7 @@ mod init;
 mod schema;
 mod validate;
 mod version;
+mod worker;
 
 use crate::config::Config;
 use clap::Subcommand;
@@ -17,6 +18,8 @@ pub enum Command {
     Init(init::Init),
     /// Check workflow files; every problem is reported at once
     Validate(validate::Validate),
+    /// Carry out steps until told to stop
+    Worker(worker::Worker),
     /// Print a schema for editors and other tools
     Schema(schema::Schema),
     /// Print a completion script for a shell
@@ -31,6 +34,7 @@ impl Command {
         match self {
             Self::Init(command) => command.run(config),
             Self::Validate(command) => command.run(config),
+            Self::Worker(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),
             Self::Version(command) => command.run(),
