@@ -67,9 +67,9 @@ impl Config {
             Some(_) => bail!("DATABASE_URL does not begin with postgres://\nExpected postgres://user:password@host:5432/database"),
             None => Database::Private(home(&get)?),
         };
-        let bind = get("KROWOC_BIND")?.unwrap_or_else(|| "127.0.0.1:8080".into());
+        let bind = get("KROWOC_BIND")?.unwrap_or_else(|| "127.0.0.1:7070".into());
         let bind =
-            bind.parse().with_context(|| format!("KROWOC_BIND is `{bind}`; expected an address with a port, such as 127.0.0.1:8080"))?;
+            bind.parse().with_context(|| format!("KROWOC_BIND is `{bind}`; expected an address with a port, such as 127.0.0.1:7070"))?;
         let format = match get("KROWOC_LOG_FORMAT")?.as_deref() {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
@@ -129,7 +129,7 @@ mod tests {
         let config = read(&[("HOME", "/home/ada")]).expect("read");
         let Database::Private(home) = config.database else { panic!("a private database") };
         assert!(home.starts_with("/home/ada") && home.ends_with("krowoc"), "{}", home.display());
-        assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.bind.to_string(), "127.0.0.1:7070");
         assert_eq!(config.log, LogConfig { filter: "info,sqlx=warn".into(), format: LogFormat::Text, colour: true });
     }
 

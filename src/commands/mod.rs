@@ -11,6 +11,7 @@ mod schema;
 mod validate;
 mod version;
 mod why;
+mod worker;
 
 use crate::config::Config;
 use clap::Subcommand;
@@ -35,6 +36,8 @@ pub enum Command {
     Why(why::Why),
     /// Bring the database to this version's schema
     Migrate(migrate::Migrate),
+    /// Carry out steps until told to stop
+    Worker(worker::Worker),
     /// Print a schema for editors and other tools
     Schema(schema::Schema),
     /// Print a completion script for a shell
@@ -55,6 +58,7 @@ impl Command {
             Self::Dlq(command) => command.run(config).await,
             Self::Why(command) => command.run(config).await,
             Self::Migrate(command) => command.run(config).await,
+            Self::Worker(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),
             Self::Version(command) => command.run(),
