@@ -100,7 +100,7 @@ async fn failures_are_retried_then_dead_lettered_and_waits_wait() {
     );
     let (status, output) = f.run(&text, json!({})).await;
     assert_eq!(status, "failed", "{output}");
-    let letters: Vec<(String, i16)> =
+    let letters: Vec<(String, i32)> =
         sqlx::query_as("SELECT path, attempts FROM krowoc.dead_letter ORDER BY path").fetch_all(f.engine.pool()).await.expect("letters");
     assert_eq!(letters, [("broken".to_owned(), 3), ("panics".to_owned(), 1)]);
     f.done().await;

@@ -1,11 +1,17 @@
 //! One file per command. A command reads its arguments, calls what does the work, and prints.
 
+mod apply;
 mod completions;
 mod demo;
+mod dlq;
 mod init;
+mod migrate;
+mod run;
+mod runs;
 mod schema;
 mod validate;
 mod version;
+mod why;
 mod worker;
 
 use crate::config::Config;
@@ -19,6 +25,18 @@ pub enum Command {
     Init(init::Init),
     /// Check workflow files; every problem is reported at once
     Validate(validate::Validate),
+    /// Run a workflow file and show how it goes
+    Run(run::Run),
+    /// Register workflow files, so that runs can be started by name
+    Apply(apply::Apply),
+    /// List, show, watch and cancel runs
+    Runs(runs::Runs),
+    /// Steps that failed for good: look at them, send them back to work
+    Dlq(dlq::Dlq),
+    /// Say in one sentence what a run waits for
+    Why(why::Why),
+    /// Bring the database to this version's schema
+    Migrate(migrate::Migrate),
     /// Carry out steps until told to stop
     Worker(worker::Worker),
     /// Summarize a document while its worker is killed halfway
@@ -38,6 +56,12 @@ impl Command {
         match self {
             Self::Init(command) => command.run(config),
             Self::Validate(command) => command.run(config),
+            Self::Run(command) => command.run(config).await,
+            Self::Apply(command) => command.run(config).await,
+            Self::Runs(command) => command.run(config).await,
+            Self::Dlq(command) => command.run(config).await,
+            Self::Why(command) => command.run(config).await,
+            Self::Migrate(command) => command.run(config).await,
             Self::Worker(command) => command.run(config).await,
             Self::Demo(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),

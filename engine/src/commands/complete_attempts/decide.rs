@@ -61,7 +61,7 @@ impl Decided {
     }
 }
 
-pub(crate) fn decide(c: Completion, chance: f64) -> Decided {
+pub(crate) fn decide(c: Completion, chance: &impl Fn() -> f64) -> Decided {
     let bare_item = match c.version.frame_of(&c.lease.scope) {
         Ok(frame) => !c.lease.scope.is_root() && c.version.dag.frame(frame).members.len() == 1,
         // The locked path finds the same and says so; the row names a map that its version does not have.
@@ -94,11 +94,11 @@ fn not_done(
     end: AttemptEnd,
     error: Option<StepError>,
     input: Option<Payload>,
-    chance: f64,
+    chance: &impl Fn() -> f64,
 ) -> Decision {
     let verdict = match (version.step(lease.step), end) {
         (Some((_, step)), end) => {
-            outcome::decide(&step.retry, step.timeout.total, end, lease.counters, lease.overdue.saturating_add(elapsed), chance)
+            outcome::decide(&step.retry, step.timeout.total, end, lease.counters, lease.overdue.saturating_add(elapsed), chance())
         }
         // The engine's own work (entry, finish): a vanished worker means nothing for it, an error in it is final.
         (None, AttemptEnd::Failed { class, .. }) => Verdict::Fail { class, counters: lease.counters },
