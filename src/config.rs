@@ -10,7 +10,6 @@ use std::{net::SocketAddr, path::PathBuf};
 #[derive(Debug)]
 pub struct Config {
     /// Which PostgreSQL.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the commands that need a database"))]
     pub database: Database,
     /// Where HTTP is served.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the commands that serve HTTP"))]

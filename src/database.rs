@@ -37,7 +37,8 @@ impl Session {
         };
         // The URL may hold a password: it is not part of any message.
         let options = PgConnectOptions::from_str(&url).map_err(|_| anyhow::anyhow!("DATABASE_URL is not a PostgreSQL URL"))?;
-        let engine = Engine::connect(options.application_name("krowoc"), config.step_kinds(), 8).await.context("the database can't be reached")?;
+        let engine =
+            Engine::connect(options.application_name("krowoc"), config.step_kinds(), 8).await.context("the database can't be reached")?;
         Ok(Self { engine, local })
     }
 

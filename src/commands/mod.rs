@@ -1,5 +1,6 @@
 //! One file per command. A command reads its arguments, calls what does the work, and prints.
 
+mod bench;
 mod completions;
 mod init;
 mod schema;
@@ -17,6 +18,8 @@ pub enum Command {
     Init(init::Init),
     /// Check workflow files; every problem is reported at once
     Validate(validate::Validate),
+    /// Measure what this machine does
+    Bench(bench::Bench),
     /// Print a schema for editors and other tools
     Schema(schema::Schema),
     /// Print a completion script for a shell
@@ -31,6 +34,7 @@ impl Command {
         match self {
             Self::Init(command) => command.run(config),
             Self::Validate(command) => command.run(config),
+            Self::Bench(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),
             Self::Version(command) => command.run(),
