@@ -1,6 +1,7 @@
 //! One file per command. A command reads its arguments, calls what does the work, and prints.
 
 mod apply;
+mod bench;
 mod completions;
 mod dlq;
 mod init;
@@ -38,6 +39,8 @@ pub enum Command {
     Migrate(migrate::Migrate),
     /// Carry out steps until told to stop
     Worker(worker::Worker),
+    /// Measure what this machine does
+    Bench(bench::Bench),
     /// Print a schema for editors and other tools
     Schema(schema::Schema),
     /// Print a completion script for a shell
@@ -59,6 +62,7 @@ impl Command {
             Self::Why(command) => command.run(config).await,
             Self::Migrate(command) => command.run(config).await,
             Self::Worker(command) => command.run(config).await,
+            Self::Bench(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),
             Self::Version(command) => command.run(),
