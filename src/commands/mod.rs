@@ -4,6 +4,7 @@ mod apply;
 mod bench;
 mod completions;
 mod dlq;
+mod demo;
 mod init;
 mod migrate;
 mod run;
@@ -41,6 +42,9 @@ pub enum Command {
     Worker(worker::Worker),
     /// Measure what this machine does
     Bench(bench::Bench),
+    /// Summarize a document while its worker is killed halfway
+    #[command(hide = true)]
+    Demo(demo::Demo),
     /// Print a schema for editors and other tools
     Schema(schema::Schema),
     /// Print a completion script for a shell
@@ -63,6 +67,7 @@ impl Command {
             Self::Migrate(command) => command.run(config).await,
             Self::Worker(command) => command.run(config).await,
             Self::Bench(command) => command.run(config).await,
+            Self::Demo(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),
             Self::Version(command) => command.run(),
