@@ -1,9 +1,10 @@
 //! One file per command. A command reads its arguments, calls what does the work, and prints.
 
 mod apply;
+mod bench;
 mod completions;
-mod demo;
 mod dlq;
+mod demo;
 mod init;
 mod migrate;
 mod run;
@@ -39,6 +40,8 @@ pub enum Command {
     Migrate(migrate::Migrate),
     /// Carry out steps until told to stop
     Worker(worker::Worker),
+    /// Measure what this machine does
+    Bench(bench::Bench),
     /// Summarize a document while its worker is killed halfway
     #[command(hide = true)]
     Demo(demo::Demo),
@@ -63,6 +66,7 @@ impl Command {
             Self::Why(command) => command.run(config).await,
             Self::Migrate(command) => command.run(config).await,
             Self::Worker(command) => command.run(config).await,
+            Self::Bench(command) => command.run(config).await,
             Self::Demo(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),
