@@ -1,6 +1,7 @@
 //! The `krowoc` binary: the command line and nothing else. What a command does is the engine's, the steps' or the API's business.
 
 mod advice;
+mod bench;
 mod commands;
 mod config;
 mod database;

@@ -1,8 +1,10 @@
 //! One file per command. A command reads its arguments, calls what does the work, and prints.
 
 mod apply;
+mod bench;
 mod completions;
 mod dlq;
+mod demo;
 mod init;
 mod migrate;
 mod run;
@@ -38,6 +40,11 @@ pub enum Command {
     Migrate(migrate::Migrate),
     /// Carry out steps until told to stop
     Worker(worker::Worker),
+    /// Measure what this machine does
+    Bench(bench::Bench),
+    /// Summarize a document while its worker is killed halfway
+    #[command(hide = true)]
+    Demo(demo::Demo),
     /// Print a schema for editors and other tools
     Schema(schema::Schema),
     /// Print a completion script for a shell
@@ -59,6 +66,8 @@ impl Command {
             Self::Why(command) => command.run(config).await,
             Self::Migrate(command) => command.run(config).await,
             Self::Worker(command) => command.run(config).await,
+            Self::Bench(command) => command.run(config).await,
+            Self::Demo(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),
             Self::Version(command) => command.run(),

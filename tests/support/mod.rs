@@ -80,8 +80,9 @@ fn shipped(name: &str, engine: &Engine) -> Compiled {
     let folder = root().join("workflows");
     let path = folder.join(format!("{name}.yaml"));
     let text = fs::read_to_string(&path).expect("the file");
-    let compiled = PromptFolder::read(&folder.join("prompts"))
-        .and_then(|prompts| Source::parse(&path.display().to_string(), &text).and_then(|source| compile(&source, &engine.registry().kinds, &prompts)));
+    let compiled = PromptFolder::read(&folder.join("prompts")).and_then(|prompts| {
+        Source::parse(&path.display().to_string(), &text).and_then(|source| compile(&source, &engine.registry().kinds, &prompts))
+    });
     compiled.unwrap_or_else(|problems| panic!("{}", shown(&problems)))
 }
 
