@@ -36,7 +36,7 @@ pub struct Lines {
 #[derive(PartialEq, Clone, Copy)]
 struct Seen {
     status: StepStatus,
-    attempts: u16,
+    attempts: u32,
     tenths: u32,
 }
 
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
     use krowoc_engine::{ErrorClass, executor::StepError, queries::usage::Tokens};
 
-    fn step(status: StepStatus, attempts: u16) -> StepView {
+    fn step(status: StepStatus, attempts: u32) -> StepView {
         StepView {
             path: "draft".into(),
             id: "draft".into(),

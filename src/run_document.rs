@@ -124,7 +124,7 @@ impl RunDocument {
         let mut lines = vec![format!("✗ run {} failed after {}: {}", run.id, self.took(), excerpt(why, 400))];
         let open: Vec<&LetterView> = self.dead_letters.iter().filter(|letter| letter.state == LetterState::Open).collect();
         for letter in open.iter().take(SHOWN) {
-            let attempts = count(letter.attempts.into(), "attempt");
+            let attempts = count(letter.attempts as usize, "attempt");
             lines.push(format!("  {} failed after {attempts}, {}: {}", clean(&letter.path), letter.class, excerpt(&letter.message, 400)));
             lines.push(format!("    dead letter {}", letter.id));
         }
