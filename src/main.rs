@@ -3,9 +3,11 @@
 mod commands;
 mod config;
 mod database;
+mod operations;
 mod output;
 mod signals;
 mod telemetry;
+mod watch;
 mod workflow_files;
 
 use clap::Parser;
@@ -30,6 +32,8 @@ Examples:
 
 Environment:
   DATABASE_URL       a PostgreSQL of your own (default: a private one, started when needed)
+  KROWOC_BIND        where HTTP is served (default: 127.0.0.1:7070)
+  KROWOC_KEEP_RUNS   how long runs are kept after their end: `30d` (default: for ever)
   KROWOC_HOME        where the private PostgreSQL lives (default: the user's data folder)
   OPENAI_API_KEY     the key of the `openai` provider
   OPENAI_BASE_URL    a server with OpenAI's protocol in its place: Ollama, vLLM, LiteLLM

@@ -1,8 +1,10 @@
 //! One file per command. A command reads its arguments, calls what does the work, and prints.
 
 mod completions;
+mod dev;
 mod init;
 mod schema;
+mod serve;
 mod validate;
 mod version;
 mod worker;
@@ -18,6 +20,10 @@ pub enum Command {
     Init(init::Init),
     /// Check workflow files; every problem is reported at once
     Validate(validate::Validate),
+    /// Run a project: database, HTTP and worker, with workflows registered as they change
+    Dev(dev::Dev),
+    /// Serve HTTP, and keep the installation in order
+    Serve(serve::Serve),
     /// Carry out steps until told to stop
     Worker(worker::Worker),
     /// Print a schema for editors and other tools
@@ -34,6 +40,8 @@ impl Command {
         match self {
             Self::Init(command) => command.run(config),
             Self::Validate(command) => command.run(config),
+            Self::Dev(command) => command.run(config).await,
+            Self::Serve(command) => command.run(config).await,
             Self::Worker(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),
