@@ -58,12 +58,17 @@ impl Demo {
             false => format!("model     {model}"),
         })?;
         let mut signals = Signals::listen()?;
-        // An interrupted demo takes its worker with it, and leaves the private server as it should be left.
         Session::with(config, async |session| {
-            tokio::select! {
-                shown = show(&session.engine, &model) => shown,
+            let mut workers = Vec::new();
+            let shown = tokio::select! {
+                shown = show(&session.engine, &model, &mut workers) => shown,
                 _ = signals.next() => Ok(ExitCode::from(INTERRUPTED)),
+            };
+            // However it ended, the workers are gone before this process leaves: the last one out stops the private server.
+            for worker in workers.iter_mut().filter(|worker| worker.id().is_some()) {
+                worker.kill().await.context("a worker could not be killed")?;
             }
+            shown
         })
         .await
     }
@@ -77,14 +82,14 @@ struct Run {
     dag: Arc<Dag>,
 }
 
-async fn show(engine: &Engine, model: &str) -> anyhow::Result<ExitCode> {
+async fn show(engine: &Engine, model: &str, workers: &mut Vec<Child>) -> anyhow::Result<ExitCode> {
     let run = start(engine, model).await?;
     output::line(format!("run       {}\n", run.id))?;
     let watch = Watch::new(&run);
 
-    let mut first = worker().context("the first worker could not be started")?;
-    output::line(format!("worker 1  process {} reads the parts, four at a time", pid(&first)))?;
-    let half = watch.until_half(&mut first).await?;
+    let first = workers.push_mut(worker().context("the first worker could not be started")?);
+    output::line(format!("worker 1  process {} reads the parts, four at a time", pid(first)))?;
+    let half = watch.until_half(first).await?;
     first.kill().await.context("the worker could not be killed")?;
     let kept = proof::finished(&run).await?;
     output::line(format!(
@@ -92,10 +97,9 @@ async fn show(engine: &Engine, model: &str) -> anyhow::Result<ExitCode> {
         half.done, half.total, half.running
     ))?;
 
-    let mut second = worker().context("the second worker could not be started")?;
-    output::line(format!("worker 2  process {} goes on", pid(&second)))?;
-    let ended = watch.until_end(&mut second).await;
-    ended?;
+    let second = workers.push_mut(worker().context("the second worker could not be started")?);
+    output::line(format!("worker 2  process {} goes on", pid(second)))?;
+    watch.until_end(second).await?;
     stop(second).await.context("the second worker could not be stopped")?;
 
     let detail = runs::show(&mut *run.engine.pool().acquire().await?, &run.scope, run.id).await?;
@@ -144,7 +148,7 @@ fn worker() -> anyhow::Result<Child> {
 }
 
 /// As an operator would: it finishes what it has and leaves.
-async fn stop(mut worker: Child) -> anyhow::Result<()> {
+async fn stop(worker: &mut Child) -> anyhow::Result<()> {
     if let Some(id) = worker.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
         rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
     }
