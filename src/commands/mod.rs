@@ -3,8 +3,8 @@
 mod apply;
 mod bench;
 mod completions;
-mod dlq;
 mod demo;
+mod dlq;
 mod init;
 mod migrate;
 mod run;
