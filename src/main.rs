@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod database;
 mod follow;
+mod operations;
 mod output;
 mod progress;
 mod run_document;
@@ -14,6 +15,7 @@ mod run_input;
 mod signals;
 mod table;
 mod telemetry;
+mod watch;
 mod workflow_files;
 
 use clap::Parser;
@@ -40,6 +42,8 @@ Examples:
 
 Environment:
   DATABASE_URL       a PostgreSQL of your own (default: a private one, started when needed)
+  KROWOC_BIND        where HTTP is served (default: 127.0.0.1:7070)
+  KROWOC_KEEP_RUNS   how long runs are kept after their end: `30d` (default: for ever)
   KROWOC_HOME        where the private PostgreSQL lives (default: the user's data folder)
   OPENAI_API_KEY     the key of the `openai` provider
   OPENAI_BASE_URL    a server with OpenAI's protocol in its place: Ollama, vLLM, LiteLLM

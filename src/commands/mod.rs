@@ -4,12 +4,14 @@ mod apply;
 mod bench;
 mod completions;
 mod demo;
+mod dev;
 mod dlq;
 mod init;
 mod migrate;
 mod run;
 mod runs;
 mod schema;
+mod serve;
 mod validate;
 mod version;
 mod why;
@@ -38,6 +40,10 @@ pub enum Command {
     Why(why::Why),
     /// Bring the database to this version's schema
     Migrate(migrate::Migrate),
+    /// Run a project: database, HTTP and worker, with workflows registered as they change
+    Dev(dev::Dev),
+    /// Serve HTTP, and keep the installation in order
+    Serve(serve::Serve),
     /// Carry out steps until told to stop
     Worker(worker::Worker),
     /// Measure what this machine does
@@ -65,6 +71,8 @@ impl Command {
             Self::Dlq(command) => command.run(config).await,
             Self::Why(command) => command.run(config).await,
             Self::Migrate(command) => command.run(config).await,
+            Self::Dev(command) => command.run(config).await,
+            Self::Serve(command) => command.run(config).await,
             Self::Worker(command) => command.run(config).await,
             Self::Bench(command) => command.run(config).await,
             Self::Demo(command) => command.run(config).await,

@@ -1,31 +1,32 @@
 //! `krowoc worker`
 
-use crate::{config::Config, database::Session, signals::Signals};
+use crate::{
+    config::Config,
+    database::Session,
+    operations::{self, Operations},
+    signals::Signals,
+};
 use clap::Args;
+use futures::future::join_all;
 use krowoc_engine::{
     Engine,
     definition::parse_duration,
+    maintenance::MaintenanceConfig,
     worker::{Worker as Running, WorkerConfig},
 };
-use std::{process::ExitCode, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   krowoc worker
   krowoc worker --queue gpu --queue default --concurrency 64
-  DATABASE_URL=postgres://krowoc@db/krowoc krowoc worker --drain 5m
+  DATABASE_URL=postgres://krowoc@db/krowoc krowoc worker --drain 5m --bind 0.0.0.0:7071
 
 SIGTERM and Ctrl-C drain: no new steps start, those that run may end until --drain is over, the rest is given back for other
 workers. A second signal gives back at once. The exit code is 0 either way.")]
 pub struct Worker {
-    #[command(flatten)]
-    options: WorkerOptions,
-}
-
-/// How a worker works; `dev` and `serve` take these too.
-#[derive(Args, Clone)]
-pub struct WorkerOptions {
     /// A task queue to serve; may be given more than once, the more important first
     #[arg(long = "queue", value_name = "QUEUE", default_value = "default")]
     queues: Vec<String>,
@@ -44,6 +45,9 @@ pub struct WorkerOptions {
     /// The worker's name in lists and logs [default: host and process]
     #[arg(long)]
     name: Option<String>,
+    /// Where to serve health and metrics [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    bind: Option<SocketAddr>,
 }
 
 /// Leases are renewed at a third of their time, by statements that take some milliseconds.
@@ -56,48 +60,71 @@ fn at_least_100ms(text: &str) -> Result<Duration, String> {
 
 impl Worker {
     pub async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
-        let mut signals = Signals::listen()?;
+        let http = match self.bind {
+            Some(address) => Some((operations::bind(address).await?, operations::measure()?)),
+            None => None,
+        };
         let session = Session::open(config).await?;
-        let worker = self.options.start(&session.engine).await?;
+        let mut signals = Signals::listen()?;
+        let worker = start(&session.engine, self.config()).await?;
+        let maintenance = session.engine.maintain(MaintenanceConfig { keep_runs: config.keep_runs, ..Default::default() });
+        let operations = http.map(|(server, metrics)| Operations::start(server, session.engine.clone(), metrics));
         let signal = signals.next().await;
-        drain(worker, signal, &mut signals).await?;
+        if let Some(operations) = &operations {
+            operations.drain();
+        }
+        drain(vec![worker], signal, &mut signals).await?;
+        maintenance.stop().await;
+        if let Some(operations) = operations {
+            operations.stop().await?;
+        }
         session.close().await?;
         Ok(ExitCode::SUCCESS)
     }
-}
 
-impl WorkerOptions {
-    /// Starts the worker, and says so.
-    pub async fn start(&self, engine: &Engine) -> anyhow::Result<Running> {
-        let config = WorkerConfig {
-            name: self.name.clone().unwrap_or_else(host_and_process),
-            queues: self.queues.clone(),
+    fn config(self) -> WorkerConfig {
+        WorkerConfig {
+            name: self.name.unwrap_or_else(host_and_process),
+            queues: self.queues,
             concurrency: self.concurrency as usize,
             lease: self.lease,
             drain: self.drain,
             completers: usize::from(self.completers),
             ..WorkerConfig::default()
-        };
-        let (name, queues) = (config.name.clone(), config.queues.join(","));
-        let worker = engine.worker(config).await?;
-        tracing::info!(name, queues, concurrency = self.concurrency, "worker ready");
-        Ok(worker)
+        }
     }
 }
 
-/// Stops a worker as the first signal asks; the second one insists.
-pub async fn drain(worker: Running, signal: &str, signals: &mut Signals) -> anyhow::Result<()> {
+/// Starts a worker, and says so.
+pub async fn start(engine: &Engine, config: WorkerConfig) -> anyhow::Result<Running> {
+    let (name, queues, concurrency) = (config.name.clone(), config.queues.join(","), config.concurrency);
+    let worker = engine.worker(config).await?;
+    tracing::info!(name, queues, concurrency, "worker ready");
+    Ok(worker)
+}
+
+/// Stops workers as the first signal asks; the next one insists.
+pub async fn drain(workers: Vec<Running>, signal: &str, signals: &mut Signals) -> anyhow::Result<()> {
     tracing::info!(signal, "draining; a second signal stops at once");
-    let insisted = async {
+    let now = CancellationToken::new();
+    let insist = async {
         let signal = signals.next().await;
         tracing::info!(signal, "stopping at once");
+        now.cancel();
+        std::future::pending::<()>().await
     };
-    worker.stop_or(insisted).await?;
+    let stopped = join_all(workers.into_iter().map(|worker| worker.stop_or(now.cancelled())));
+    let stopped = tokio::select! {
+        stopped = stopped => stopped,
+        () = insist => Vec::new(),
+    };
+    stopped.into_iter().collect::<Result<(), _>>()?;
     tracing::info!("worker stopped");
     Ok(())
 }
 
-fn host_and_process() -> String {
+/// What a worker is called where nobody has named it.
+pub fn host_and_process() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{host}/{}", std::process::id())
 }
