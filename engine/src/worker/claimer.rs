@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// More in one claim brings nothing (prototype: 1,024 was best) and makes for long transactions.
@@ -82,6 +82,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
 
 async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<usize> {
     let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
+    let asked = Instant::now();
     let claimed = hot::claim(conn, &shared.queues, want, by).await?;
     shared.stats.claims.fetch_add(1, Relaxed);
     // The most urgent of what waited is on its way.
@@ -100,7 +101,7 @@ async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<
         let Some(version) = shared.registry.versions.get(lease.version) else { continue };
         got += 1;
         let inputs = Inputs { complete: !version.needs_loading(&lease), ..Default::default() };
-        shared.dispatch(lease, version, state, inputs);
+        shared.dispatch(lease, version, state, inputs, asked);
     }
     Ok(got)
 }
