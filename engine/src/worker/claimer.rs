@@ -106,7 +106,7 @@ async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<
         let Some(version) = shared.registry.versions.get(lease.version) else { continue };
         got += 1;
         let inputs = Inputs { complete: !version.needs_loading(&lease), ..Default::default() };
-        shared.dispatch(lease, version, state, inputs);
+        shared.dispatch(lease, version, state, inputs, asked);
     }
     Ok(got)
 }

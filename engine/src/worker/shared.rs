@@ -188,17 +188,24 @@ impl Shared {
         self.flights[number as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a leased step on its way: to the loader while it lacks something, else to apalis. Its slot is taken already.
-    pub fn dispatch(&self, lease: Lease, version: Arc<Version>, loaded: Option<VersionedState>, inputs: Inputs) {
+    /// Sends a leased step on its way: to the loader while it lacks something, else to apalis. Its slot is taken already. The lease has
+    /// held since `asked` at the earliest.
+    pub fn dispatch(&self, lease: Lease, version: Arc<Version>, loaded: Option<VersionedState>, inputs: Inputs, asked: Instant) {
         let flight = Flight { number: self.numbers.fetch_add(1, Relaxed), cancelled: CancellationToken::new(), since: Instant::now() };
         let held = HeldLane { run: lease.run, scope: lease.scope.clone(), lane: lease.lane, token: lease.token };
-        let entry = InFlight { held, renewed: flight.since, cancelled: flight.cancelled.clone() };
+        let entry = InFlight { held, renewed: asked, cancelled: flight.cancelled.clone() };
         self.flights(flight.number).insert(flight.number, entry);
         self.in_flight.fetch_add(1, Relaxed);
         self.stats.started.fetch_add(1, Relaxed);
         let job = Job { lease, version, loaded, inputs, flight };
         // The receivers live as long as anything is in flight.
         let _ = if job.inputs.complete { self.jobs.send(job) } else { self.to_load.send(job) };
+    }
+
+    /// Is the lease of a step that has not begun still good, as far as this process can tell? A process that was frozen finds that out
+    /// here, before it repeats what others have carried out meanwhile.
+    pub fn may_start(&self, number: u64) -> bool {
+        self.flights(number).get(&number).is_some_and(|f| !f.cancelled.is_cancelled() && f.renewed.elapsed() < self.config.lease)
     }
 
     /// A loaded job goes to apalis.
@@ -369,7 +376,7 @@ impl Local for Shared {
                 inputs.input = reads.input.then_some(step.input);
             }
             debug_assert_eq!(lease.scope, ScopePath::root());
-            Self::dispatch(self, lease, step.version, state, inputs);
+            Self::dispatch(self, lease, step.version, state, inputs, step.asked);
         }
     }
 
