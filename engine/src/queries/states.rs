@@ -15,7 +15,7 @@ use std::collections::HashMap;
 /// How a step that was carried out ended.
 pub(crate) struct ResultRow {
     pub ended: Ended,
-    pub attempt: u16,
+    pub attempt: u32,
     pub finished_at: DateTime<Utc>,
     pub duration_ms: i32,
     pub error: Option<StepError>,
@@ -27,14 +27,14 @@ pub(crate) struct LaneRow {
     pub state: String,
     pub ready_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
-    pub attempt: u16,
+    pub attempt: u32,
 }
 
 /// Attempts of a step before its last.
 #[derive(Default)]
 pub(crate) struct Tried {
     pub first_at: Option<DateTime<Utc>>,
-    pub usage: Vec<(u16, Usage)>,
+    pub usage: Vec<(u32, Usage)>,
 }
 
 /// How far a map has come.
@@ -70,7 +70,7 @@ async fn load_live(conn: &mut PgConnection, run: RunId, scopes: &[Vec<u8>], stor
     // One statement, so that states and lanes are of one moment: between two a step could end and open its successors.
     let rows = sqlx::query!(
         r#"SELECT scope AS "scope!", steps, NULL::smallint AS step, NULL::text AS state, NULL::timestamptz AS ready_at, NULL::timestamptz AS total_from,
-             NULL::smallint AS attempt FROM krowoc.scope_state WHERE run_id = $1 AND scope = ANY ($2)
+             NULL::int AS attempt FROM krowoc.scope_state WHERE run_id = $1 AND scope = ANY ($2)
            UNION ALL SELECT scope, NULL, step, state::text, ready_at, total_from, attempt FROM krowoc.lane WHERE run_id = $1 AND scope = ANY ($2)"#,
         run.0,
         scopes

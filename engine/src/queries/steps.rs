@@ -86,7 +86,7 @@ pub struct StepView {
     /// For what it waits, if it does.
     pub waiting: Option<Waiting>,
     /// The number of its latest attempt, 0 before the first.
-    pub attempts: u16,
+    pub attempts: u32,
     /// When its first attempt started.
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.

@@ -28,7 +28,13 @@ pub(crate) async fn seen(conn: &mut PgConnection, worker: i32) -> Result<bool, s
 }
 
 /// A worker that was taken for dead is back under its id. It counts as idle until it says otherwise: a notification too many does no harm.
-pub(crate) async fn register_again(conn: &mut PgConnection, worker: i32, name: &str, queues: &[i16], slots: i32) -> Result<(), sqlx::Error> {
+pub(crate) async fn register_again(
+    conn: &mut PgConnection,
+    worker: i32,
+    name: &str,
+    queues: &[i16],
+    slots: i32,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO krowoc.worker (id, name, version, queues, slots, idle) OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, true)
          ON CONFLICT (id) DO NOTHING",

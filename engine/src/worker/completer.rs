@@ -10,10 +10,7 @@ use crate::{
     error::{Error, ErrorClass, Result},
     executor::StepError,
     measures::Tally,
-    store::{
-        hot::Holder,
-        rows::Claimed,
-    },
+    store::{hot::Holder, rows::Claimed},
 };
 use sqlx::PgConnection;
 use std::{

@@ -117,7 +117,13 @@ const SHARDS: usize = 8;
 const GATHERING: u32 = 4;
 
 impl Shared {
-    pub fn new(options: PgConnectOptions, registry: Registry, config: WorkerConfig, worker: i32, queues: Vec<i16>) -> (Arc<Self>, Channels) {
+    pub fn new(
+        options: PgConnectOptions,
+        registry: Registry,
+        config: WorkerConfig,
+        worker: i32,
+        queues: Vec<i16>,
+    ) -> (Arc<Self>, Channels) {
         let (completions, completed): (Vec<_>, Vec<_>) = (0..config.completers.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
         let (to_load, loads) = mpsc::unbounded_channel();
         let (jobs, handed_out) = mpsc::unbounded_channel();

@@ -180,7 +180,7 @@ impl Reopening {
     }
 
     /// Takes a failed result back and has the step live in its frame; gives the lane it may take and the number of its last attempt.
-    pub(super) async fn revive(&mut self, conn: &mut PgConnection, scope: &ScopePath, step: StepIx) -> Result<(i32, i16)> {
+    pub(super) async fn revive(&mut self, conn: &mut PgConnection, scope: &ScopePath, step: StepIx) -> Result<(i32, i32)> {
         let taken = store::take_back(conn, self.run, scope, step)
             .await?
             .ok_or_else(|| Error::Internal(format!("a failed result of run {} vanished under lock", self.run)))?;
@@ -268,7 +268,7 @@ impl Reopening {
         step: StepIx,
         state: &'static str,
         phase: i16,
-        attempt: i16,
+        attempt: i32,
     ) -> Result<()> {
         let lane = NewLane {
             run: self.run,
