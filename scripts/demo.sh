@@ -9,6 +9,8 @@ unset DATABASE_URL
 KROWOC_HOME=$(mktemp -d "${TMPDIR:-/tmp}/krowoc-demo.XXXXXX")
 export KROWOC_HOME
 trap 'rm -rf "$KROWOC_HOME"' EXIT
+# Not every shell carries out the trap above when a signal ends it.
+trap 'exit 130' INT TERM
 # Run by root, the server runs under another account, which has to reach its folder in here.
 chmod 755 "$KROWOC_HOME"
 

@@ -4,6 +4,7 @@ mod support;
 
 use krowoc_engine::{
     commands::{Redrive, redrive},
+    definition::{PromptFolder, Source, compile},
     error::ErrorClass,
     queries::{
         attempts,
@@ -11,6 +12,7 @@ use krowoc_engine::{
         steps::{self, StepStatus},
     },
 };
+use krowoc_steps::StepsConfig;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs};
 use support::{Bench, root};
@@ -38,6 +40,20 @@ fn every_workflow_that_ships_has_its_test_here_and_its_place_in_the_readme() {
     let readme = fs::read_to_string(root().join("README.md")).expect("the README");
     for name in names {
         assert!(readme.contains(&format!("workflows/{name}")), "the README does not show {name}");
+    }
+}
+
+#[test]
+fn every_example_of_the_language_is_valid() {
+    let text = fs::read_to_string(root().join("docs/language.md")).expect("the document");
+    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();
+    assert!(blocks.len() > 10, "{} examples", blocks.len());
+    let kinds = krowoc_steps::kinds(StepsConfig::default());
+    let prompts = PromptFolder::read(&root().join("workflows/prompts")).expect("prompts");
+    for block in blocks {
+        let whole = if block.starts_with("krowoc:") { block.to_owned() } else { format!("krowoc: v1\nname: example\n{block}") };
+        let compiled = Source::parse("docs/language.md", &whole).and_then(|source| compile(&source, &kinds, &prompts));
+        assert!(compiled.is_ok(), "{block}\n{:#?}", compiled.err());
     }
 }
 

@@ -66,6 +66,8 @@ async fn around_the_completing_commit() {
     let (mut killed, deadline) = (0, Instant::now() + Duration::from_secs(100));
     while killed < KILLS {
         assert!(Instant::now() < deadline, "only {killed} kills: nothing ends any more");
+        // Room for some progress between the kills.
+        tokio::time::sleep(Duration::from_millis(dice.below(200))).await;
         top_up(&mut world, &mut dice).await;
         world.ledger.latest_end();
         let pid = loop {

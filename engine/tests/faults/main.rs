@@ -5,9 +5,14 @@
 //! [`process`] is the worker process, [`ledger`] what its steps write outside the engine, [`world`] a database with such processes around
 //! it, [`verify`] the comparison of the ledger with the database.
 
+mod cancel;
+mod dead_letters;
+mod frozen;
+mod idempotency;
 mod kill_9;
 mod ledger;
 mod process;
+mod restart;
 mod verify;
 mod workflows;
 mod world;

@@ -175,3 +175,53 @@ output: ${{ steps.never.output }}
 
 /// All.
 pub const SHAPES: [Shape; 8] = [CHAIN, FAN, BARE_MAP, ITEMS_OF_SEVERAL_STEPS, NESTED_MAP, RETRIES, LARGE, FAILING];
+
+/// Never ends by itself.
+pub const SLEEPY: Shape = Shape {
+    steps: 0,
+    status: "cancelled",
+    text: "
+krowoc: v1
+name: sleepy
+steps:
+  a: { ledger: { ms: 5, expects: 0 } }
+  b: { ledger: { ms: 200000, expects: 1, in: ['${{ steps.a.output }}'] } }
+  m:
+    needs: [a]
+    map:
+      over: ${{ range(4) }}
+      as: n
+      steps:
+        one: { ledger: { ms: 200000, item: '${{ n }}' } }
+",
+};
+
+/// For races with a cancel.
+pub const CANCELLABLE: [Shape; 6] = [CHAIN, FAN, BARE_MAP, ITEMS_OF_SEVERAL_STEPS, NESTED_MAP, SLEEPY];
+
+/// Fails as long as nobody redrives it; then it succeeds.
+pub const MENDED: Shape = Shape {
+    steps: 14,
+    status: "succeeded",
+    text: "
+krowoc: v1
+name: mended
+defaults:
+  retry: { attempts: 2, backoff: { kind: constant, initial: 10ms, max: 10ms, jitter: none } }
+steps:
+  a: { ledger: { ms: 2, expects: 0, seed: '${{ input.seed }}' } }
+  good: { ledger: { ms: 2, expects: 1, in: ['${{ steps.a.output }}'] } }
+  bad: { ledger: { ms: 2, expects: 1, fail_first: 2, in: ['${{ steps.a.output }}'] } }
+  m:
+    map:
+      over: ${{ range(5) }}
+      as: n
+      tolerate: 1
+      steps:
+        first: { ledger: { ms: 2, expects: 1, in: ['${{ steps.a.output }}'], item: '${{ n }}' } }
+        then: { ledger: { ms: 2, expects: 1, fail_first: '${{ 2 if n in [1, 3] else 0 }}', in: ['${{ steps.first.output }}'] } }
+      collect: ${{ steps.then.output }}
+  last: { ledger: { ms: 2, expects: 7, in: ['${{ steps.good.output }}', '${{ steps.bad.output }}', '${{ steps.m.output }}'] } }
+output: ${{ steps.last.output }}
+",
+};

@@ -6,7 +6,7 @@ use crate::{
     workflows::Shape,
 };
 use krowoc_engine::{
-    Engine, Payload, RunId, Scope, VersionId,
+    Engine, Error, Payload, RunId, Scope, VersionId,
     commands::{Redrive, StartRun, redrive},
     executor::StepKinds,
     testing::{TestDatabase, workflow},
@@ -152,6 +152,35 @@ impl World {
         let ids: Vec<RunId> = started.iter().map(|s| s.id).collect();
         self.runs.extend(ids.iter().copied().zip(accepted));
         ids
+    }
+
+    /// The same with a key each, again and again until it is acknowledged, as a careful client does. Gives how often it was not.
+    pub async fn start_until_acknowledged(&mut self, shapes: &[Shape], limit: Duration) -> usize {
+        let mut requests = vec![];
+        let mut accepted = vec![];
+        for shape in shapes {
+            let version = self.version(*shape).await;
+            self.seeds += 1;
+            let input = Payload::from(&json!({ "seed": self.seeds }));
+            let key = Some(format!("key-{}", self.seeds));
+            requests.push(StartRun { version, input, idempotency_key: key, priority: 0, trigger: "test".into() });
+            accepted.push(Accepted { shape: *shape, seed: self.seeds });
+        }
+        let (started, mut cut_off) = (Instant::now(), 0);
+        loop {
+            match self.engine.start_runs(&self.scope, &requests, None).await {
+                Ok(report) => {
+                    self.runs.extend(report.iter().map(|r| r.id).zip(accepted));
+                    return cut_off;
+                }
+                Err(Error::Store(e)) if started.elapsed() < limit => {
+                    tracing::debug!(error = %e, "not acknowledged");
+                    cut_off += 1;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(e) => panic!("runs are not accepted: {e}"),
+            }
+        }
     }
 
     /// How many runs have not ended.

@@ -6,7 +6,8 @@ mod proof;
 mod table;
 mod watch;
 
-use crate::{config::Config, database::Session, output};
+use super::run::INTERRUPTED;
+use crate::{config::Config, database::Session, output, signals::Signals};
 use anyhow::{Context, bail};
 use clap::Args;
 use krowoc_engine::{
@@ -56,10 +57,15 @@ impl Demo {
             true => format!("model     {model}: simulated, its answers are sentences of the text (with OPENAI_API_KEY set: {REAL})"),
             false => format!("model     {model}"),
         })?;
-        let session = Session::open(config).await?;
-        let shown = show(&session.engine, &model).await;
-        session.close().await?;
-        shown
+        let mut signals = Signals::listen()?;
+        // An interrupted demo takes its worker with it, and leaves the private server as it should be left.
+        Session::with(config, async |session| {
+            tokio::select! {
+                shown = show(&session.engine, &model) => shown,
+                _ = signals.next() => Ok(ExitCode::from(INTERRUPTED)),
+            }
+        })
+        .await
     }
 }
 
@@ -95,7 +101,7 @@ async fn show(engine: &Engine, model: &str) -> anyhow::Result<ExitCode> {
     let detail = runs::show(&mut *run.engine.pool().acquire().await?, &run.scope, run.id).await?;
     if detail.run.status != RunState::Succeeded {
         let why = detail.run.error.map_or_else(|| "it was stopped".to_owned(), |e| e.as_str().to_owned());
-        bail!("run {} has not succeeded: {why}\nSee it with: krowoc runs show {}", run.id, run.id);
+        bail!("run {} has not succeeded: {why}", run.id);
     }
     let result: Value = detail.output.unwrap_or_else(Payload::null).parse()?;
     output::line(format!("\nSummary ({}):\n", result["model"].as_str().unwrap_or(model)))?;
