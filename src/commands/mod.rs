@@ -28,13 +28,6 @@ pub enum Command {
     Init(init::Init),
     /// Check workflow files; every problem is reported at once
     Validate(validate::Validate),
-<<<<<<< HEAD
-    /// Run a project: database, HTTP and worker, with workflows registered as they change
-    Dev(dev::Dev),
-    /// Serve HTTP, and keep the installation in order
-    Serve(serve::Serve),
-=======
->>>>>>> main
     /// Run a workflow file and show how it goes
     Run(run::Run),
     /// Register workflow files, so that runs can be started by name
@@ -47,13 +40,10 @@ pub enum Command {
     Why(why::Why),
     /// Bring the database to this version's schema
     Migrate(migrate::Migrate),
-<<<<<<< HEAD
-=======
     /// Run a project: database, HTTP and worker, with workflows registered as they change
     Dev(dev::Dev),
     /// Serve HTTP, and keep the installation in order
     Serve(serve::Serve),
->>>>>>> main
     /// Carry out steps until told to stop
     Worker(worker::Worker),
     /// Measure what this machine does
@@ -75,22 +65,14 @@ impl Command {
         match self {
             Self::Init(command) => command.run(config),
             Self::Validate(command) => command.run(config),
-<<<<<<< HEAD
-            Self::Dev(command) => command.run(config).await,
-            Self::Serve(command) => command.run(config).await,
-=======
->>>>>>> main
             Self::Run(command) => command.run(config).await,
             Self::Apply(command) => command.run(config).await,
             Self::Runs(command) => command.run(config).await,
             Self::Dlq(command) => command.run(config).await,
             Self::Why(command) => command.run(config).await,
             Self::Migrate(command) => command.run(config).await,
-<<<<<<< HEAD
-=======
             Self::Dev(command) => command.run(config).await,
             Self::Serve(command) => command.run(config).await,
->>>>>>> main
             Self::Worker(command) => command.run(config).await,
             Self::Bench(command) => command.run(config).await,
             Self::Demo(command) => command.run(config).await,
