@@ -44,6 +44,11 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
             wait_for_slot(shared, conn).await?;
             continue;
         }
+        let claiming = shared.claiming();
+        // Asked again under the count: a stop either sees this claim or is seen by it.
+        if shared.stopping.is_cancelled() {
+            return Ok(());
+        }
         let want = shared.take_slots(BATCH);
         if want == 0 {
             continue;
@@ -55,6 +60,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
                 return Err(e);
             }
         };
+        drop(claiming);
         reconnect.succeeded();
         shared.free_slots(want - got);
         shared.measure_slots();

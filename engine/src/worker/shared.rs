@@ -22,7 +22,10 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI16, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicI16, AtomicI64, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
@@ -89,6 +92,8 @@ pub(crate) struct Shared {
     free: AtomicI64,
     flights: Vec<Mutex<HashMap<u64, InFlight>>>,
     in_flight: AtomicUsize,
+    /// What is in flight is to be given back, and so is whatever takes off from now on.
+    aborting: AtomicBool,
     landed: Notify,
     numbers: AtomicU64,
     completions: Vec<mpsc::UnboundedSender<(u64, Completion)>>,
@@ -144,6 +149,7 @@ impl Shared {
             free: AtomicI64::new(config.concurrency as i64),
             flights: (0..SHARDS).map(|_| Mutex::default()).collect(),
             in_flight: AtomicUsize::new(0),
+            aborting: AtomicBool::new(false),
             landed: Notify::new(),
             numbers: AtomicU64::new(0),
             completions,
@@ -195,6 +201,9 @@ impl Shared {
         let held = HeldLane { run: lease.run, scope: lease.scope.clone(), lane: lease.lane, token: lease.token };
         let entry = InFlight { held, renewed: asked, cancelled: flight.cancelled.clone() };
         self.flights(flight.number).insert(flight.number, entry);
+        if self.aborting.load(SeqCst) {
+            flight.cancelled.cancel();
+        }
         self.in_flight.fetch_add(1, Relaxed);
         self.stats.started.fetch_add(1, Relaxed);
         let job = Job { lease, version, loaded, inputs, flight };
@@ -237,6 +246,16 @@ impl Shared {
     /// Its completion is durable, or refused: nobody renews it any more.
     pub fn land(&self, number: u64) {
         self.flights(number).remove(&number);
+        self.leave();
+    }
+
+    /// Counts a claim as in flight until it is dropped: what it takes is leased before anybody here knows of it.
+    pub fn claiming(&self) -> Claiming<'_> {
+        self.in_flight.fetch_add(1, Relaxed);
+        Claiming(self)
+    }
+
+    fn leave(&self) {
         if self.in_flight.fetch_sub(1, Relaxed) == 1 {
             self.landed.notify_waiters();
         }
@@ -268,6 +287,8 @@ impl Shared {
 
     /// Everything in flight is to be given back.
     pub fn abort_in_flight(&self) {
+        // Set before looking: what takes off meanwhile is either seen here or sees this.
+        self.aborting.store(true, SeqCst);
         for shard in &self.flights {
             for flight in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
                 flight.cancelled.cancel();
@@ -324,6 +345,15 @@ impl Shared {
             i64::MAX => None,
             due => Some(Duration::from_millis((due - self.epoch.elapsed().as_millis() as i64).max(0) as u64)),
         }
+    }
+}
+
+/// A claim under way.
+pub(crate) struct Claiming<'a>(&'a Shared);
+
+impl Drop for Claiming<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
