@@ -1,13 +1,17 @@
-# `make test` and `make check` need Rust and, for the tests, PostgreSQL, which `make test` sets up where it may.
+# `make demo`, `make test` and `make check` need Rust and, but for the last, PostgreSQL, which they set up where they may.
 
 CARGO ?= cargo
 export TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help test bench check fmt clippy doc deny unused typos direction generated queries generate
+.PHONY: help demo test bench check fmt clippy doc deny unused typos direction generated queries generate
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: ## a document is summarized, its worker is killed halfway, another finishes
+	@scripts/setup-postgres.sh
+	@scripts/demo.sh
 
 test: ## every test, on a PostgreSQL of its own
 	@scripts/setup-postgres.sh

@@ -68,7 +68,7 @@ CREATE TABLE krowoc.lane (
   queue            smallint NOT NULL,
   priority         smallint NOT NULL,
   phase            smallint NOT NULL DEFAULT 0,   -- 0 fresh, 1 its timer has run out, 2 its items have ended
-  attempt          smallint NOT NULL DEFAULT 0,   -- the number of the current or last attempt
+  attempt          integer NOT NULL DEFAULT 0,    -- the number of the current or last attempt
   failures         smallint NOT NULL DEFAULT 0,   -- counted ones
   losses           smallint NOT NULL DEFAULT 0,
   scope            bytea NOT NULL,
@@ -87,7 +87,7 @@ CREATE TABLE krowoc.step_result (
   seq         integer NOT NULL,
   duration_ms integer NOT NULL,
   step        smallint NOT NULL,
-  attempt     smallint NOT NULL,
+  attempt     integer NOT NULL,
   status      krowoc.result_status NOT NULL,
   scope       bytea NOT NULL,
   output      json,
@@ -106,7 +106,7 @@ CREATE TABLE krowoc.attempt (
   duration_ms integer NOT NULL,
   worker      integer,
   step        smallint NOT NULL,
-  attempt     smallint NOT NULL,
+  attempt     integer NOT NULL,
   status      krowoc.attempt_status NOT NULL,
   class       krowoc.error_class,
   next_at     timestamptz,                -- when the following attempt is due, if there is one

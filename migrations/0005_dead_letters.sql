@@ -10,7 +10,7 @@ CREATE TABLE krowoc.dead_letter (
   changed_at   timestamptz NOT NULL DEFAULT krowoc.now(),
   step         smallint NOT NULL,
   generation   smallint NOT NULL,
-  attempts     smallint NOT NULL,
+  attempts     integer NOT NULL,
   state        krowoc.dead_letter_state NOT NULL DEFAULT 'open',
   class        krowoc.error_class NOT NULL,
   scope        bytea NOT NULL,

@@ -44,7 +44,7 @@ END $$;
 -- Claims up to `want` steps of the queues, in their order. Within a queue by priority, then age; where both plain steps and map items
 -- wait, each is sure of a quarter. Cutting a span puts it behind the others, so that maps take turns.
 CREATE FUNCTION krowoc.claim_v1(queues smallint[], want int, tok bigint, wrk int, lease float8)
-RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt smallint, failures smallint, losses smallint,
+RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
@@ -104,7 +104,7 @@ END $$;
 -- Counts ended items into their maps. A map whose tolerance is used up starts no more items; a map whose goal is reached gets its lane
 -- back, leased to the caller, who finishes the map by the ordinary path. Keys come sorted: that is the lock order.
 CREATE FUNCTION krowoc.count_items_v1(m_run uuid[], m_scope bytea[], m_step smallint[], m_done int[], m_failed int[], tok bigint, wrk int, lease float8)
-RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt smallint, failures smallint, losses smallint,
+RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
@@ -141,11 +141,11 @@ CREATE FUNCTION krowoc.complete_v1(
   c_run uuid[], c_scope bytea[], c_lane int[], c_token bigint[], c_step smallint[], c_queue smallint[], c_state text[],
   x_run uuid[], x_scope bytea[], x_lane int[], x_token bigint[],
   o_run uuid[], o_scope bytea[], o_lane int[], o_version int[], o_step smallint[], o_queue smallint[], o_priority smallint[], o_state text[],
-  r_run uuid[], r_scope bytea[], r_step smallint[], r_attempt smallint[], r_seq int[], r_ms int[], r_status text[], r_output text[], r_blob bytea[], r_error text[], r_usage text[],
+  r_run uuid[], r_scope bytea[], r_step smallint[], r_attempt int[], r_seq int[], r_ms int[], r_status text[], r_output text[], r_blob bytea[], r_error text[], r_usage text[],
   e_run uuid[], e_status text[], e_seq int[], e_output text[], e_blob bytea[], e_error text[],
   m_run uuid[], m_scope bytea[], m_step smallint[], m_done int[], m_failed int[],
   tok bigint, wrk int, lease float8, wake boolean)
-RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt smallint, failures smallint, losses smallint,
+RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
@@ -195,7 +195,7 @@ BEGIN
 END $$;
 
 -- The same for the commonest small batch: one step succeeded, one successor goes on at once. No arrays, three single-row probes.
-CREATE FUNCTION krowoc.complete_one_v1(run uuid, scp bytea, old int, new int, st bytea, ln int, held bigint, done smallint, att smallint, seq int, ms int, body text, usage text,
+CREATE FUNCTION krowoc.complete_one_v1(run uuid, scp bytea, old int, new int, st bytea, ln int, held bigint, done smallint, att int, seq int, ms int, body text, usage text,
   nx smallint, qu smallint, tok bigint, lease float8) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -213,9 +213,9 @@ END $$;
 -- Items whose body is one step, succeeded or skipped: they touch only their own lane and, by count, their map. A stale token is left out,
 -- not an error: its place in `accepted` is missing. Maps (m_) come sorted and are locked first.
 CREATE FUNCTION krowoc.complete_items_v1(
-  r_run uuid[], r_scope bytea[], r_token bigint[], r_step smallint[], r_attempt smallint[], r_ms int[], r_status text[], r_output text[], r_blob bytea[], r_usage text[],
+  r_run uuid[], r_scope bytea[], r_token bigint[], r_step smallint[], r_attempt int[], r_ms int[], r_status text[], r_output text[], r_blob bytea[], r_usage text[],
   m_run uuid[], m_scope bytea[], m_step smallint[], tok bigint, wrk int, lease float8, wake boolean)
-RETURNS TABLE (accepted int, run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt smallint, failures smallint, losses smallint,
+RETURNS TABLE (accepted int, run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
@@ -245,7 +245,7 @@ END $$;
 -- positions (from 1) of those accepted come back. An attempt with a status is put on record.
 CREATE FUNCTION krowoc.reschedule_v1(
   k_run uuid[], k_scope bytea[], k_lane int[], k_token bigint[], k_state text[], k_phase smallint[], k_delay float8[], k_due timestamptz[], k_failures smallint[], k_losses smallint[], k_excused float8[],
-  a_step smallint[], a_attempt smallint[], a_status text[], a_class text[], a_ms int[], a_error text[], a_usage text[], wrk int, wake boolean)
+  a_step smallint[], a_attempt int[], a_status text[], a_class text[], a_ms int[], a_error text[], a_usage text[], wrk int, wake boolean)
 RETURNS SETOF int
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE t timestamptz := krowoc.now(); took int[];

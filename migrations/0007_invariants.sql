@@ -25,10 +25,14 @@ BEGIN
   RETURN QUERY SELECT 'live_run_without_lane', r.id, format('the run is %s and nothing of it is live', r.status) FROM krowoc.run r
     WHERE r.finished_at IS NULL AND NOT EXISTS (SELECT FROM krowoc.lane l WHERE l.run_id = r.id);
 
-  -- Lanes. A scope without a state is an item whose body is one step: that step's lane is all there is of it.
+  -- Lanes. A scope without a state is an item whose body is one step: that step's lane is all there is of it. Bodies of several steps are
+  -- known by their results, and by the template of the items that wait beside them.
   RETURN QUERY SELECT 'lane_without_scope', l.run_id, format('lane %s at step %s of scope %s', max(l.lane), max(l.step), encode(l.scope, 'hex'))
     FROM krowoc.lane l WHERE NOT EXISTS (SELECT FROM krowoc.scope_state s WHERE s.run_id = l.run_id AND s.scope = l.scope)
-    GROUP BY l.run_id, l.scope HAVING l.scope = '' OR count(*) > 1 OR max(l.lane) <> 0 OR min(l.step) < 0;
+    GROUP BY l.run_id, l.scope HAVING l.scope = '' OR count(*) > 1 OR max(l.lane) <> 0 OR min(l.step) < 0
+      OR EXISTS (SELECT FROM krowoc.step_result r WHERE r.run_id = l.run_id AND r.scope = l.scope)
+      OR EXISTS (SELECT FROM krowoc.span s WHERE s.run_id = l.run_id AND s.template IS NOT NULL AND octet_length(l.scope) = octet_length(s.scope) + 6
+        AND substr(l.scope, 1, octet_length(s.scope) + 2) = s.scope || int2send(s.step));
   RETURN QUERY SELECT 'lease_without_holder', l.run_id, format('lane %s of scope %s is %s', l.lane, encode(l.scope, 'hex'), l.state) FROM krowoc.lane l
     WHERE l.state IN ('leased', 'aborting') AND (l.token IS NULL OR l.lease_until IS NULL OR l.worker IS NULL);
   RETURN QUERY SELECT 'lane_of_ended_step', l.run_id, format('step %s of scope %s is live and has %s', l.step, encode(l.scope, 'hex'), r.status)

@@ -2,9 +2,9 @@
 //! own small part.
 
 use anyhow::{Context, bail};
-use krowoc_engine::executor::StepKinds;
+use krowoc_engine::{definition::parse_duration, executor::StepKinds};
 use krowoc_steps::{Secret, StepsConfig};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Everything the environment says.
 #[derive(Debug)]
@@ -12,8 +12,9 @@ pub struct Config {
     /// Which PostgreSQL.
     pub database: Database,
     /// Where HTTP is served.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the commands that serve HTTP"))]
     pub bind: SocketAddr,
+    /// How long runs are kept after their end; none: for ever.
+    pub keep_runs: Option<Duration>,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Providers and what steps may reach.
@@ -67,15 +68,24 @@ impl Config {
             Some(_) => bail!("DATABASE_URL does not begin with postgres://\nExpected postgres://user:password@host:5432/database"),
             None => Database::Private(home(&get)?),
         };
-        let bind = get("KROWOC_BIND")?.unwrap_or_else(|| "127.0.0.1:8080".into());
+        let bind = get("KROWOC_BIND")?.unwrap_or_else(|| "127.0.0.1:7070".into());
         let bind =
-            bind.parse().with_context(|| format!("KROWOC_BIND is `{bind}`; expected an address with a port, such as 127.0.0.1:8080"))?;
+            bind.parse().with_context(|| format!("KROWOC_BIND is `{bind}`; expected an address with a port, such as 127.0.0.1:7070"))?;
+        // Off unless asked for: nobody loses records to a default.
+        let keep_runs = match get("KROWOC_KEEP_RUNS")? {
+            None => None,
+            Some(text) => match parse_duration(&text) {
+                Ok(age) if !age.is_zero() => Some(age),
+                Ok(_) => bail!("KROWOC_KEEP_RUNS is `{text}`, which would remove runs as they end; give a time such as 30d, or nothing"),
+                Err(why) => bail!("KROWOC_KEEP_RUNS: {why}"),
+            },
+        };
         let format = match get("KROWOC_LOG_FORMAT")?.as_deref() {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
             Some(other) => bail!("KROWOC_LOG_FORMAT is `{other}`; expected `text` or `json`"),
         };
-        let filter = get("KROWOC_LOG")?.unwrap_or_else(|| "info,sqlx=warn".into());
+        let filter = get("KROWOC_LOG")?.unwrap_or_else(|| "info,sqlx=warn,apalis_core=warn".into());
         let allow_private_addresses = match get("KROWOC_HTTP_ALLOW_PRIVATE")?.as_deref() {
             None | Some("false") => false,
             Some("true") => true,
@@ -87,7 +97,7 @@ impl Config {
             allow_private_addresses,
             ..StepsConfig::default()
         };
-        Ok(Self { database, bind, log: LogConfig { filter, format, colour: get("NO_COLOR")?.is_none() }, steps })
+        Ok(Self { database, bind, keep_runs, log: LogConfig { filter, format, colour: get("NO_COLOR")?.is_none() }, steps })
     }
 
     /// The step kinds that this process knows.
@@ -129,8 +139,9 @@ mod tests {
         let config = read(&[("HOME", "/home/ada")]).expect("read");
         let Database::Private(home) = config.database else { panic!("a private database") };
         assert!(home.starts_with("/home/ada") && home.ends_with("krowoc"), "{}", home.display());
-        assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.log, LogConfig { filter: "info,sqlx=warn".into(), format: LogFormat::Text, colour: true });
+        assert_eq!(config.bind.to_string(), "127.0.0.1:7070");
+        assert_eq!(config.keep_runs, None, "records are removed unasked");
+        assert_eq!(config.log, LogConfig { filter: "info,sqlx=warn,apalis_core=warn".into(), format: LogFormat::Text, colour: true });
     }
 
     #[test]
@@ -154,6 +165,8 @@ mod tests {
     fn a_wrong_value_names_its_variable_and_shows_no_password() {
         assert!(refused(&[("HOME", "/h"), ("KROWOC_BIND", "8080")]).contains("KROWOC_BIND"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_HTTP_ALLOW_PRIVATE", "yes")]).contains("KROWOC_HTTP_ALLOW_PRIVATE"));
+        assert!(refused(&[("HOME", "/h"), ("KROWOC_KEEP_RUNS", "30 days")]).contains("KROWOC_KEEP_RUNS"));
+        assert!(refused(&[("HOME", "/h"), ("KROWOC_KEEP_RUNS", "0s")]).contains("KROWOC_KEEP_RUNS"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_LOG_FORMAT", "xml")]).contains("`text` or `json`"));
         assert!(refused(&[]).contains("KROWOC_HOME"));
         let message = refused(&[("DATABASE_URL", "mysql://root:hunter2@h/d")]);

@@ -1,11 +1,14 @@
 //! The engine on the database that the configuration names: the user's own, or the private one, which is joined and left.
 
 use crate::config::{Config, Database};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use krowoc_engine::Engine;
 use krowoc_postgres::{DATABASE, Local, LocalConfig};
-use sqlx::postgres::PgConnectOptions;
-use std::str::FromStr;
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use std::{str::FromStr, time::Duration};
+
+/// How long the first connection may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An engine, and the share of the private server that it stands on.
 pub struct Session {
@@ -15,6 +18,17 @@ pub struct Session {
 }
 
 impl Session {
+    /// Opens a session for some work and closes it, however the work ends.
+    pub async fn with<T>(config: &Config, work: impl AsyncFnOnce(&Self) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let session = Self::open(config).await?;
+        let done = work(&session).await;
+        let closed = session.close().await;
+        // What went wrong first tells more.
+        let value = done?;
+        closed?;
+        Ok(value)
+    }
+
     /// Connects. A private database is brought to this binary's schema; the user's own is only checked, since `krowoc migrate` is theirs
     /// to run.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
@@ -37,6 +51,7 @@ impl Session {
         };
         // The URL may hold a password: it is not part of any message.
         let options = PgConnectOptions::from_str(&url).map_err(|_| anyhow::anyhow!("DATABASE_URL is not a PostgreSQL URL"))?;
+        reach(&options).await?;
         let engine =
             Engine::connect(options.application_name("krowoc"), config.step_kinds(), 8).await.context("the database can't be reached")?;
         Ok(Self { engine, local })
@@ -50,4 +65,24 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A first connection says at once what a pool would only say after half a minute of trying.
+async fn reach(options: &PgConnectOptions) -> anyhow::Result<()> {
+    let failure = match tokio::time::timeout(PATIENCE, PgConnection::connect_with(options)).await {
+        Ok(Ok(conn)) => return conn.close().await.context("the database does not answer"),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+    };
+    let place = match options.get_socket() {
+        Some(folder) => folder.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    let database = options.get_database().unwrap_or(options.get_username());
+    bail!(
+        "PostgreSQL at {place}, database `{database}`, can't be reached as user `{}`: {failure}\n\
+         See whether it runs (`pg_isready -d \"$DATABASE_URL\"`) and whether DATABASE_URL names it rightly;\n\
+         without DATABASE_URL krowoc runs a private PostgreSQL of its own",
+        options.get_username()
+    )
 }

@@ -1,11 +1,21 @@
 //! The `krowoc` binary: the command line and nothing else. What a command does is the engine's, the steps' or the API's business.
 
+mod advice;
 mod bench;
 mod commands;
 mod config;
 mod database;
+mod follow;
+mod operations;
 mod output;
+mod progress;
+mod run_document;
+mod run_id;
+mod run_input;
+mod signals;
+mod table;
 mod telemetry;
+mod watch;
 mod workflow_files;
 
 use clap::Parser;
@@ -27,9 +37,13 @@ const AFTER_HELP: &str = "\
 Examples:
   krowoc init my-project               a project folder with a first workflow
   krowoc validate my-project/workflows every problem of every file, with its place
+  krowoc run my-project/workflows/summarize-note.yaml --set note='…'
+  krowoc runs list                     what ran, what runs, how it ended
 
 Environment:
   DATABASE_URL       a PostgreSQL of your own (default: a private one, started when needed)
+  KROWOC_BIND        where HTTP is served (default: 127.0.0.1:7070)
+  KROWOC_KEEP_RUNS   how long runs are kept after their end: `30d` (default: for ever)
   KROWOC_HOME        where the private PostgreSQL lives (default: the user's data folder)
   OPENAI_API_KEY     the key of the `openai` provider
   OPENAI_BASE_URL    a server with OpenAI's protocol in its place: Ollama, vLLM, LiteLLM
@@ -38,7 +52,8 @@ Environment:
   KROWOC_LOG         what is logged: `info`, `krowoc_engine=debug`, … (default: info)
   KROWOC_LOG_FORMAT  `text` or `json` (default: text)
 
-The exit code is 0 for success, 1 for a failure that the output explains, 2 for a wrong command line.";
+The exit code is 0 for success, 1 for a failure that the output explains, 2 for a wrong command line;
+`run` and `runs watch` end with 3 for a cancelled run and 130 when they are interrupted.";
 
 fn main() -> ExitCode {
     // Before anything opens a connection; it can only fail if it was done before, and this is the first line.
@@ -48,7 +63,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::note(format!("error: {error:#}"));
+            if let Some(advice) = advice::next_step(&error) {
+                output::note(advice);
+            }
             ExitCode::FAILURE
         }
     }

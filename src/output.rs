@@ -22,6 +22,11 @@ pub fn bytes(bytes: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
+/// A line for people on standard error, beside what the command is for: progress, hints. Nobody reading it is no failure.
+pub fn note(text: impl AsRef<str>) {
+    writeln!(io::stderr().lock(), "{}", text.as_ref()).ok();
+}
+
 /// Did the reader of the output stop reading?
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|error| error.kind() == io::ErrorKind::BrokenPipe)

@@ -29,17 +29,26 @@ pub struct Check {
     /// If not: what is wrong, without secrets; the route is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What else is worth knowing, such as how many workers there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Check {
     /// All is well.
     pub fn ok(name: &'static str) -> Self {
-        Self { name, ok: true, problem: None }
+        Self { name, ok: true, problem: None, note: None }
     }
 
     /// It is not.
     pub fn failed(name: &'static str, problem: impl Into<String>) -> Self {
-        Self { name, ok: false, problem: Some(problem.into()) }
+        Self { name, ok: false, problem: Some(problem.into()), note: None }
+    }
+
+    /// With something worth knowing.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod health;
 pub mod metrics;
+pub mod server;
 
 use poem::{EndpointExt, IntoEndpoint, Route};
 use std::sync::Arc;

@@ -12,6 +12,9 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// From a fast claim to a model that takes minutes. Applies to every metric whose name ends in `_seconds`.
 const SECONDS: [f64; 16] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0];
 
+/// Batches; the engine's largest has 1,024. Applies to every histogram whose name ends in `_batch_steps`.
+const STEPS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
 /// The recorder's read side.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
@@ -29,7 +32,9 @@ impl Metrics {
         if let Some(metrics) = installed.as_ref() {
             return Ok(metrics.clone());
         }
-        let recorder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?;
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+            .set_buckets_for_metric(Matcher::Suffix("_batch_steps".into()), &STEPS)?;
         Ok(installed.insert(Self(recorder.install_recorder()?)).clone())
     }
 

@@ -4,9 +4,9 @@ use crate::{
     commands::{
         StartRun,
         complete_attempts::{Batch, Completed, Completion, Expansion, Inputs, Outcome, Room, ScopeCache, Wake, complete_attempts},
-        migrate, register_workflow, start_runs,
+        register_workflow, start_runs,
     },
-    definition::{Action, Problem, PromptSource, PromptVersion, Source, compile},
+    definition::{Action, Compiled, Problem, PromptSource, PromptVersion, Source, compile},
     error::ErrorClass,
     executor::{StepContext, StepError, StepKind, StepKinds, StepOutput, Usage},
     id::{RunId, Scope},
@@ -18,13 +18,13 @@ use crate::{
         rows::{Claimed, Lease},
         workers,
     },
+    testing::TestDatabase,
     version::{Version, Versions},
 };
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection, PgConnection};
 use std::{
     collections::{HashMap, VecDeque},
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -33,7 +33,6 @@ use std::{
 pub(crate) enum Act {
     Ok(Value),
     Used(u64, u64),
-    Skip,
     Fail(ErrorClass),
     Later(Duration),
     /// A map's items; with keys.
@@ -51,8 +50,7 @@ pub(crate) struct Drain {
     pub log: Vec<String>,
     cache: ScopeCache,
     worker: i32,
-    database: String,
-    server: PgConnectOptions,
+    database: TestDatabase,
 }
 
 struct T;
@@ -78,6 +76,13 @@ impl PromptSource for NoPrompts {
     }
 }
 
+/// A workflow of these steps.
+pub(crate) fn compiled(steps: &str) -> Compiled {
+    let text = format!("krowoc: v1\nname: test\nsteps:\n{steps}");
+    let source = Source::parse("test.yaml", &text).unwrap_or_else(|p| panic!("{p:?}"));
+    compile(&source, &StepKinds::new().with(T), &NoPrompts).unwrap_or_else(|p| panic!("{p:?}"))
+}
+
 /// Every successor is left ready in the database.
 struct NoRoom;
 
@@ -97,24 +102,18 @@ impl Room for NoRoom {
 impl Drain {
     pub async fn new() -> Self {
         let url = krowoc_postgres::testing::cluster().expect("a server");
-        let server = PgConnectOptions::from_str(&url).expect("a URL");
-        let database = format!("krowoc_drain_{}", uuid::Uuid::new_v4().simple());
-        let mut admin = PgConnection::connect_with(&server).await.expect("a connection");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut admin).await.expect("a database");
-        let mut conn = PgConnection::connect_with(&server.clone().database(&database)).await.expect("a connection");
-        migrate(&mut conn).await.expect("migrated");
+        let database = TestDatabase::create(&url).await.expect("a database");
+        let mut conn = PgConnection::connect_with(&database.options()).await.expect("a connection");
         let worker = workers::register(&mut conn, "drain", &[1], 1).await.expect("a worker");
         let (versions, scope) = (Versions::default(), Scope::local("test"));
-        Self { conn, versions, scope, script: HashMap::new(), log: vec![], cache: ScopeCache::default(), worker, database, server }
+        Self { conn, versions, scope, script: HashMap::new(), log: vec![], cache: ScopeCache::default(), worker, database }
     }
 
     /// Checks the invariants and removes the database.
     pub async fn done(mut self) {
         assert_eq!(self.violations().await, Vec::<String>::new());
         self.conn.close().await.expect("closed");
-        let mut admin = PgConnection::connect_with(&self.server).await.expect("a connection");
-        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
-        sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut admin).await.expect("dropped");
+        self.database.drop_database().await.expect("dropped");
     }
 
     /// Every broken rule.
@@ -129,9 +128,7 @@ impl Drain {
     }
 
     pub async fn start(&mut self, steps: &str) -> (RunId, Arc<Version>) {
-        let text = format!("krowoc: v1\nname: test\nsteps:\n{steps}");
-        let source = Source::parse("test.yaml", &text).unwrap_or_else(|p| panic!("{p:?}"));
-        let compiled = compile(&source, &StepKinds::new().with(T), &NoPrompts).unwrap_or_else(|p| panic!("{p:?}"));
+        let compiled = compiled(steps);
         let id = register_workflow(&mut self.conn, &self.scope, &compiled).await.expect("registered").id;
         let run = StartRun { version: id, input: Payload::from(&json!({})), idempotency_key: None, priority: 0, trigger: "test".into() };
         let started = start_runs(&mut self.conn, &self.scope, &self.versions, &[run], None).await.expect("started");
@@ -219,7 +216,6 @@ impl Drain {
         };
         match act {
             Some(Act::Ok(output)) => ok(output),
-            Some(Act::Skip) => Outcome::Skipped,
             Some(Act::Fail(class)) => failed(class),
             Some(Act::Later(after)) => Outcome::Sleep(Wake::After(after)),
             Some(Act::Used(input, output)) => {

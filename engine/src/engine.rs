@@ -8,6 +8,7 @@ use crate::{
     executor::StepKinds,
     id::{RunId, Scope},
     listener::Listener,
+    maintenance::{Maintenance, MaintenanceConfig},
     version::{Registry, Versions},
     worker::{Worker, WorkerConfig},
 };
@@ -66,6 +67,11 @@ impl Engine {
     /// Cancels a run; see [`commands::cancel_run`].
     pub async fn cancel(&self, scope: &Scope, run: RunId) -> Result<Cancelled> {
         commands::cancel_run(&mut *self.pool.acquire().await?, scope, run).await
+    }
+
+    /// Keeps the installation in order from this process, until what is returned is stopped or dropped.
+    pub fn maintain(&self, config: MaintenanceConfig) -> Maintenance {
+        Maintenance::start(&self.pool, &self.registry, config)
     }
 
     /// Starts a worker in this process. Listening needs a connection that no transaction pooler stands in front of; where there is none,

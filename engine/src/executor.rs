@@ -47,7 +47,7 @@ pub struct StepContext {
     /// The step's address in its run: `summarize`, `review[3].findings`.
     pub path: String,
     /// The attempt's number, from 1.
-    pub attempt: u16,
+    pub attempt: u32,
     /// Fires when the run is cancelled or the lease is lost: stop, nothing you return will be kept.
     pub cancelled: CancellationToken,
     /// The schema that the output will be checked against, if the step declares one.

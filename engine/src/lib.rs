@@ -14,6 +14,8 @@ pub mod executor;
 pub mod id;
 pub mod lifecycle;
 pub mod listener;
+pub mod maintenance;
+pub mod measures;
 pub mod path;
 pub mod payload;
 pub mod queries;

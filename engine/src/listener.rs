@@ -1,7 +1,7 @@
 //! Hints from the database: work is ready, a run is being stopped. They only shorten a wait; polling finds what a lost hint announced.
 
 use crate::{error::Result, id::RunId};
-use sqlx::postgres::{PgListener, PgPoolOptions, PgConnectOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 /// What a notification says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

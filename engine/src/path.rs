@@ -157,17 +157,6 @@ pub fn print_scope(dag: &Dag, scope: &ScopePath, mut key: impl FnMut(&ScopePath,
     path
 }
 
-/// The frame that is carried out in a scope; nothing if the scope names a step that is no map.
-pub fn frame_of(dag: &Dag, scope: &ScopePath) -> Option<FrameIx> {
-    match scope.parent() {
-        None => Some(FrameIx::ROOT),
-        Some((_, map, _)) => match &dag.steps.get(map.at())?.action {
-            Action::Map(plan) => Some(plan.body),
-            Action::Task { .. } | Action::Wait(_) => None,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,7 +30,9 @@ impl TestDatabase {
         sqlx::query("SELECT pg_advisory_unlock(7281)").execute(&mut admin).await?;
         made?;
         let name = format!("krowoc_test_{}", uuid::Uuid::new_v4().simple());
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"))).execute(&mut admin).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")))
+            .execute(&mut admin)
+            .await?;
         admin.close().await?;
         Ok(Self { server, name })
     }
@@ -80,9 +82,7 @@ async fn make_template(admin: &mut PgConnection, server: &PgConnectOptions, temp
 
 /// Compiles a workflow text; a test's own mistake in it panics with every problem.
 pub fn workflow(kinds: &StepKinds, text: &str) -> Compiled {
-    let problems = |problems: Vec<Problem>| -> ! {
-        panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    };
+    let problems = |problems: Vec<Problem>| -> ! { panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")) };
     let source = Source::parse("test.yaml", text).unwrap_or_else(|p| problems(p));
     compile(&source, kinds, &NoPrompts).unwrap_or_else(|p| problems(p))
 }

@@ -41,13 +41,18 @@ impl Fixture {
     }
 
     async fn output(&self, run: RunId) -> Value {
-        let text: Option<String> =
-            sqlx::query_scalar("SELECT coalesce(output, error)::text FROM krowoc.run WHERE id = $1").bind(run.0).fetch_one(self.engine.pool()).await.expect("output");
+        let text: Option<String> = sqlx::query_scalar("SELECT coalesce(output, error)::text FROM krowoc.run WHERE id = $1")
+            .bind(run.0)
+            .fetch_one(self.engine.pool())
+            .await
+            .expect("output");
         text.map_or(Value::Null, |t| serde_json::from_str(&t).expect("JSON"))
     }
 
     async fn done(self) {
-        eprintln!("stopping"); self.worker.stop().await.expect("stopped"); eprintln!("stopped");
+        eprintln!("stopping");
+        self.worker.stop().await.expect("stopped");
+        eprintln!("stopped");
         self.engine.pool().close().await;
         self.database.drop_database().await.expect("dropped");
     }
@@ -95,7 +100,7 @@ async fn failures_are_retried_then_dead_lettered_and_waits_wait() {
     );
     let (status, output) = f.run(&text, json!({})).await;
     assert_eq!(status, "failed", "{output}");
-    let letters: Vec<(String, i16)> =
+    let letters: Vec<(String, i32)> =
         sqlx::query_as("SELECT path, attempts FROM krowoc.dead_letter ORDER BY path").fetch_all(f.engine.pool()).await.expect("letters");
     assert_eq!(letters, [("broken".to_owned(), 3), ("panics".to_owned(), 1)]);
     f.done().await;
@@ -104,7 +109,8 @@ async fn failures_are_retried_then_dead_lettered_and_waits_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_run_ends_at_once_and_stops_what_is_in_flight() {
     let f = Fixture::new(WorkerConfig { concurrency: 8, lease: Duration::from_secs(1), ..Default::default() }).await;
-    let run = f.start("krowoc: v1\nname: c\nsteps:\n  a:\n    scripted: {sleep_ms: 60000}\n  b:\n    needs: [a]\n    noop:\n", json!({})).await;
+    let run =
+        f.start("krowoc: v1\nname: c\nsteps:\n  a:\n    scripted: {sleep_ms: 60000}\n  b:\n    needs: [a]\n    noop:\n", json!({})).await;
     while f.worker.stats().started.load(std::sync::atomic::Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;
     }

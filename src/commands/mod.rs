@@ -1,11 +1,21 @@
 //! One file per command. A command reads its arguments, calls what does the work, and prints.
 
+mod apply;
 mod bench;
 mod completions;
+mod demo;
+mod dev;
+mod dlq;
 mod init;
+mod migrate;
+mod run;
+mod runs;
 mod schema;
+mod serve;
 mod validate;
 mod version;
+mod why;
+mod worker;
 
 use crate::config::Config;
 use clap::Subcommand;
@@ -18,8 +28,29 @@ pub enum Command {
     Init(init::Init),
     /// Check workflow files; every problem is reported at once
     Validate(validate::Validate),
+    /// Run a workflow file and show how it goes
+    Run(run::Run),
+    /// Register workflow files, so that runs can be started by name
+    Apply(apply::Apply),
+    /// List, show, watch and cancel runs
+    Runs(runs::Runs),
+    /// Steps that failed for good: look at them, send them back to work
+    Dlq(dlq::Dlq),
+    /// Say in one sentence what a run waits for
+    Why(why::Why),
+    /// Bring the database to this version's schema
+    Migrate(migrate::Migrate),
+    /// Run a project: database, HTTP and worker, with workflows registered as they change
+    Dev(dev::Dev),
+    /// Serve HTTP, and keep the installation in order
+    Serve(serve::Serve),
+    /// Carry out steps until told to stop
+    Worker(worker::Worker),
     /// Measure what this machine does
     Bench(bench::Bench),
+    /// Summarize a document while its worker is killed halfway
+    #[command(hide = true)]
+    Demo(demo::Demo),
     /// Print a schema for editors and other tools
     Schema(schema::Schema),
     /// Print a completion script for a shell
@@ -34,7 +65,17 @@ impl Command {
         match self {
             Self::Init(command) => command.run(config),
             Self::Validate(command) => command.run(config),
+            Self::Run(command) => command.run(config).await,
+            Self::Apply(command) => command.run(config).await,
+            Self::Runs(command) => command.run(config).await,
+            Self::Dlq(command) => command.run(config).await,
+            Self::Why(command) => command.run(config).await,
+            Self::Migrate(command) => command.run(config).await,
+            Self::Dev(command) => command.run(config).await,
+            Self::Serve(command) => command.run(config).await,
+            Self::Worker(command) => command.run(config).await,
             Self::Bench(command) => command.run(config).await,
+            Self::Demo(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),
             Self::Version(command) => command.run(),

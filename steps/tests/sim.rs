@@ -179,7 +179,7 @@ async fn failures_come_as_ordered() {
     let kinds = kinds(StepsConfig::default());
     let attempt = async |model: &str, text: &str, attempt: u16| {
         let mut context = context();
-        context.attempt = attempt;
+        context.attempt = attempt.into();
         execute(&kinds, "llm", &context, ask(model, text)).await
     };
     let model = "sim/instant?fail_first=2&error=rate_limited&retry_after=2s";

@@ -58,7 +58,8 @@ pub(crate) async fn reap(conn: &mut PgConnection, versions: &Versions, worker: i
 
 async fn stop_overdue_runs(conn: &mut PgConnection) -> Result<()> {
     for (run, workspace) in runs::timed_out(conn, BATCH).await? {
-        let error = StepError::new(ErrorClass::RunTimeout, "the run's timeout has passed; raise `timeout` in its workflow, or start it again");
+        let error =
+            StepError::new(ErrorClass::RunTimeout, "the run's timeout has passed; raise `timeout` in its workflow, or start it again");
         let data = serde_json::json!({ "class": ErrorClass::RunTimeout.name() });
         match stop_run(conn, workspace, run, "run_timed_out", &data, Some(&error)).await {
             // Somebody else ended it first, and its timer with it.

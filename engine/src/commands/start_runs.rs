@@ -216,7 +216,14 @@ impl Prepared {
     }
 }
 
-async fn insert(conn: &mut PgConnection, scope: &Scope, slice: &[StartRun], p: &Prepared, mine: usize, by: Holder) -> Result<Vec<StartedRun>> {
+async fn insert(
+    conn: &mut PgConnection,
+    scope: &Scope,
+    slice: &[StartRun],
+    p: &Prepared,
+    mine: usize,
+    by: Holder,
+) -> Result<Vec<StartedRun>> {
     if p.blobs.is_empty() && p.timeouts.0.is_empty() && p.new.keys.is_none() {
         runs::start(conn, scope, &p.new, mine, by).await?;
         return Ok(p.new.id.iter().map(|id| StartedRun { id: RunId(*id), created: true }).collect());
@@ -226,7 +233,8 @@ async fn insert(conn: &mut PgConnection, scope: &Scope, slice: &[StartRun], p: &
     let fresh: HashSet<_> = started.into_iter().collect();
     let packed: Vec<_> = p.blobs.iter().filter(|(run, _)| fresh.contains(&run.0)).collect();
     blobs::insert(&mut tx, &packed).await?;
-    let (ids, seconds): (Vec<_>, Vec<_>) = p.timeouts.0.iter().copied().zip(p.timeouts.1.iter().copied()).filter(|(id, _)| fresh.contains(id)).unzip();
+    let (ids, seconds): (Vec<_>, Vec<_>) =
+        p.timeouts.0.iter().copied().zip(p.timeouts.1.iter().copied()).filter(|(id, _)| fresh.contains(id)).unzip();
     runs::set_timeouts(&mut tx, &ids, &seconds).await?;
     let mut report = Vec::with_capacity(slice.len());
     for (run, id) in slice.iter().zip(&p.new.id) {

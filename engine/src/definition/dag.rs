@@ -98,7 +98,6 @@ pub struct Step {
 
 /// What a step does.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "made once for each step of a version, then only looked at")]
 pub enum Action {
     /// A step kind with its configuration.
     Task {

@@ -167,11 +167,6 @@ impl FrameState {
         Self { next_lane: frame.roots.len() as u32, open: steps.len() as u16, steps }
     }
 
-    pub(crate) fn from_steps(steps: Vec<StepState>, next_lane: u32) -> Self {
-        let open = steps.iter().filter(|s| !s.is_terminal()).count() as u16;
-        Self { next_lane, open, steps }
-    }
-
     /// As stored: next lane (u32), open steps (u16), both little-endian, then a byte a step.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + self.steps.len());
@@ -224,7 +219,7 @@ impl FrameState {
     }
 
     /// Decides those of the candidates that are pending and whose predecessors have all ended, and all that follows from it.
-    pub(crate) fn settle(&mut self, dag: &Dag, frame: FrameIx, candidates: Vec<u16>) -> Advance {
+    pub(super) fn settle(&mut self, dag: &Dag, frame: FrameIx, candidates: Vec<u16>) -> Advance {
         let members = &dag.frame(frame).members;
         let mut advance = Advance::default();
         // A work list, not recursion: a skip may travel down ten thousand steps.

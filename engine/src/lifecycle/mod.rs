@@ -8,7 +8,6 @@
 pub mod frame;
 mod join;
 pub mod outcome;
-pub mod rebuild;
 mod restore;
 pub mod run;
 pub mod seconds;
@@ -17,5 +16,4 @@ pub(crate) mod tests;
 
 pub use frame::{Advance, Ended, FrameEnd, FrameState, Illegal, StepEvent, StepState};
 pub use outcome::{AttemptEnd, Counters, Verdict};
-pub use rebuild::rebuild;
 pub use run::{RunEvent, RunStatus};

@@ -18,7 +18,7 @@ pub struct AttemptView {
     /// The step's address.
     pub path: String,
     /// Its number, from 1.
-    pub attempt: u16,
+    pub attempt: u32,
     /// `succeeded`, `skipped`, `failed`, `deferred`, `lost`, `cancelled`, `released`.
     pub status: String,
     /// The class of its failure.

@@ -67,7 +67,7 @@ pub struct LetterView {
     /// The same in words.
     pub message: String,
     /// Attempts until then.
-    pub attempts: u16,
+    pub attempts: u32,
     /// The run's generation then.
     pub generation: i16,
     /// When the step failed for good first.
@@ -114,7 +114,7 @@ struct Row {
     state: String,
     class: String,
     error: String,
-    attempts: i16,
+    attempts: i32,
     generation: i16,
     created_at: DateTime<Utc>,
     changed_at: DateTime<Utc>,

@@ -33,7 +33,7 @@ pub async fn events(conn: &mut PgConnection, scope: &Scope, run: RunId, dag: &Da
     // One statement, so that all is of one moment: an end must not be seen without what led to it.
     let rows = sqlx::query!(
         r#"SELECT seq AS "seq!", at AS "at!", kind AS "kind!", step, attempt, duration_ms, error, data FROM (
-             SELECT 1 AS seq, created_at AS at, 'run_started' AS kind, NULL::smallint AS step, NULL::smallint AS attempt, NULL::int AS duration_ms,
+             SELECT 1 AS seq, created_at AS at, 'run_started' AS kind, NULL::smallint AS step, NULL::int AS attempt, NULL::int AS duration_ms,
                NULL::text AS error, NULL::text AS data FROM krowoc.run WHERE id = $1
              UNION ALL SELECT seq, finished_at, 'step_' || status::text, step, attempt, duration_ms, error::text, NULL
                FROM krowoc.step_result WHERE run_id = $1 AND scope = '' AND seq > $2

@@ -13,6 +13,8 @@ pub mod queues;
 pub mod runs;
 pub(crate) mod states;
 pub mod steps;
+#[cfg(test)]
+mod tests;
 pub mod usage;
 pub mod why;
 pub mod workflows;

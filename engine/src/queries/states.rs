@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     executor::{StepError, Usage},
     id::{FrameIx, RunId, ScopePath, StepIx},
-    lifecycle::{FrameState, StepState, rebuild},
+    lifecycle::{Ended, FrameEnd, FrameState},
 };
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -14,8 +14,8 @@ use std::collections::HashMap;
 
 /// How a step that was carried out ended.
 pub(crate) struct ResultRow {
-    pub state: StepState,
-    pub attempt: u16,
+    pub ended: Ended,
+    pub attempt: u32,
     pub finished_at: DateTime<Utc>,
     pub duration_ms: i32,
     pub error: Option<StepError>,
@@ -27,14 +27,14 @@ pub(crate) struct LaneRow {
     pub state: String,
     pub ready_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
-    pub attempt: u16,
+    pub attempt: u32,
 }
 
 /// Attempts of a step before its last.
 #[derive(Default)]
 pub(crate) struct Tried {
     pub first_at: Option<DateTime<Utc>>,
-    pub usage: Vec<(u16, Usage)>,
+    pub usage: Vec<(u32, Usage)>,
 }
 
 /// How far a map has come.
@@ -70,7 +70,7 @@ async fn load_live(conn: &mut PgConnection, run: RunId, scopes: &[Vec<u8>], stor
     // One statement, so that states and lanes are of one moment: between two a step could end and open its successors.
     let rows = sqlx::query!(
         r#"SELECT scope AS "scope!", steps, NULL::smallint AS step, NULL::text AS state, NULL::timestamptz AS ready_at, NULL::timestamptz AS total_from,
-             NULL::smallint AS attempt FROM krowoc.scope_state WHERE run_id = $1 AND scope = ANY ($2)
+             NULL::int AS attempt FROM krowoc.scope_state WHERE run_id = $1 AND scope = ANY ($2)
            UNION ALL SELECT scope, NULL, step, state::text, ready_at, total_from, attempt FROM krowoc.lane WHERE run_id = $1 AND scope = ANY ($2)"#,
         run.0,
         scopes
@@ -105,7 +105,7 @@ async fn load_history(conn: &mut PgConnection, run: RunId, scopes: &[Vec<u8>], s
     .await?;
     for row in rows {
         let result = ResultRow {
-            state: result_state(&row.status)?,
+            ended: ended(&row.status)?,
             attempt: row.attempt.unsigned_abs(),
             finished_at: row.finished_at,
             duration_ms: row.duration_ms,
@@ -132,25 +132,26 @@ async fn load_history(conn: &mut PgConnection, run: RunId, scopes: &[Vec<u8>], s
     Ok(())
 }
 
-pub(crate) fn result_state(name: &str) -> Result<StepState> {
-    match name {
-        "succeeded" => Ok(StepState::Succeeded),
-        "skipped" => Ok(StepState::Skipped),
-        "failed" => Ok(StepState::Failed),
-        _ => Err(Error::Internal(format!("unknown result status `{name}`"))),
+pub(crate) fn ended(status: &str) -> Result<Ended> {
+    match status {
+        "succeeded" => Ok(Ended::Succeeded),
+        "skipped" => Ok(Ended::Skipped),
+        "failed" => Ok(Ended::Failed),
+        _ => Err(Error::Internal(format!("unknown result status `{status}`"))),
     }
 }
 
 impl Stored {
-    /// Where the steps of a scope stand, by position. A scope that is over is put together again from its results.
-    pub fn frame(&self, dag: &Dag, frame: FrameIx, scope: &ScopePath) -> FrameState {
-        match self.states.get(scope) {
-            Some(state) => state.clone(),
-            None => {
-                let results = self.results.get(scope).into_iter().flatten();
-                rebuild(dag, frame, results.map(|(ix, result)| (dag.step(*ix).local, result.state)))
-            }
+    /// Where the steps of a scope stand, by position, and what it came to if all have ended. A scope that is over is put together again
+    /// from its results.
+    pub fn frame(&self, dag: &Dag, frame: FrameIx, scope: &ScopePath) -> Result<(FrameState, Option<FrameEnd>)> {
+        if let Some(state) = self.states.get(scope) {
+            return Ok((state.clone(), None));
         }
+        let results: Vec<_> =
+            self.results.get(scope).into_iter().flatten().map(|(ix, result)| (dag.step(*ix).local, result.ended)).collect();
+        let (state, advance) = FrameState::restore(dag, frame, &results, None).map_err(|e| Error::Internal(e.to_string()))?;
+        Ok((state, advance.end))
     }
 
     /// Has anything of the scope been touched?

@@ -86,7 +86,7 @@ pub struct StepView {
     /// For what it waits, if it does.
     pub waiting: Option<Waiting>,
     /// The number of its latest attempt, 0 before the first.
-    pub attempts: u16,
+    pub attempts: u32,
     /// When its first attempt started.
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
@@ -126,7 +126,7 @@ pub async fn steps(conn: &mut PgConnection, scope: &Scope, run: RunId, dag: &Dag
     let stored = states::load(conn, run, &root).await?;
     let maps = states::load_maps(conn, run, dag, &states::maps_in(dag, FrameIx::ROOT, &root)).await?;
     let view = Viewer { dag, stored: &stored, maps: &maps, keys: &Keys::default() };
-    Ok(view.frame(FrameIx::ROOT, &root[0], over))
+    Ok(view.frame(FrameIx::ROOT, &root[0], over)?.0)
 }
 
 /// A map's items with their steps, in their order: those after number `after`. Not found if the address names no map.
@@ -152,7 +152,7 @@ pub async fn items(
     let keys = keys::load(conn, run, dag, &scopes).await?;
     let live = map_is_live(conn, run, &outer, ix).await?;
     let view = Viewer { dag, stored: &stored, maps: &maps, keys: &keys };
-    Ok((from..).zip(&scopes).map(|(number, scope)| view.item(plan.body, scope, ix, number, over || !live)).collect())
+    (from..).zip(&scopes).map(|(number, scope)| view.item(plan.body, scope, ix, number, over || !live)).collect()
 }
 
 /// A step's output, once it has succeeded.
@@ -196,48 +196,25 @@ struct Viewer<'a> {
 }
 
 impl Viewer<'_> {
-    /// The steps of a scope. `over`: nothing of what has not ended will be carried out any more.
-    fn frame(&self, frame: FrameIx, scope: &ScopePath, over: bool) -> Vec<StepView> {
+    /// The steps of a scope, and what it came to if all have ended. `over`: nothing of what has not ended will be carried out any more.
+    fn frame(&self, frame: FrameIx, scope: &ScopePath, over: bool) -> Result<(Vec<StepView>, Option<FrameEnd>)> {
         let members = &self.dag.frame(frame).members;
-        let state = self.stored.frame(self.dag, frame, scope);
+        let (state, end) = self.stored.frame(self.dag, frame, scope)?;
         // A scope that nobody has started is not at its first steps; and one without a state of its own lives as long as its lane.
         let started = self.stored.knows(scope);
-        members
+        let steps = members
             .iter()
             .zip(state.steps())
             .map(|(ix, state)| self.step(scope, *ix, if started { *state } else { StepState::Pending }, over))
-            .collect()
+            .collect();
+        Ok((steps, end))
     }
 
-    fn item(&self, body: FrameIx, scope: &ScopePath, map: StepIx, number: u32, over: bool) -> ItemView {
-        let steps = self.frame(body, scope, over);
+    fn item(&self, body: FrameIx, scope: &ScopePath, map: StepIx, number: u32, over: bool) -> Result<ItemView> {
+        let (steps, end) = self.frame(body, scope, over)?;
         let outer = scope.parent().map(|p| p.0).unwrap_or_default();
-        ItemView {
-            path: self.keys.item_path(self.dag, scope),
-            number,
-            key: self.keys.get(&outer, map, number),
-            status: self.item_status(body, scope, &steps),
-            steps,
-        }
-    }
-
-    fn item_status(&self, body: FrameIx, scope: &ScopePath, steps: &[StepView]) -> StepStatus {
-        use StepStatus as S;
-        let any = |status: S| steps.iter().any(|s| s.status == status);
-        // What is on its way counts before what it waits for, and that before what has ended.
-        if let Some(busy) = [S::Running, S::Ready, S::Waiting].into_iter().find(|s| any(*s)) {
-            return busy;
-        }
-        if let Some(open) = [S::Cancelled, S::Pending].into_iter().find(|s| any(*s)) {
-            return open;
-        }
-        // Nothing is open any more, so settling from nowhere only says how the frame ended.
-        match self.stored.frame(self.dag, body, scope).settle(self.dag, body, vec![]).end {
-            Some(FrameEnd::Failed { .. }) => S::Failed,
-            Some(FrameEnd::Succeeded) if steps.iter().all(|s| s.status == S::Skipped) => S::Skipped,
-            Some(FrameEnd::Succeeded) => S::Succeeded,
-            None => S::Pending,
-        }
+        let key = self.keys.get(&outer, map, number);
+        Ok(ItemView { path: self.keys.item_path(self.dag, scope), number, key, status: item_status(&steps, end), steps })
     }
 
     fn step(&self, scope: &ScopePath, ix: StepIx, state: StepState, over: bool) -> StepView {
@@ -274,6 +251,18 @@ impl Viewer<'_> {
                 running: m.running,
             }),
         }
+    }
+}
+
+fn item_status(steps: &[StepView], end: Option<FrameEnd>) -> StepStatus {
+    use StepStatus as S;
+    let any = |status: &S| steps.iter().any(|s| s.status == *status);
+    match end {
+        Some(FrameEnd::Failed { .. }) => S::Failed,
+        Some(FrameEnd::Succeeded) if steps.iter().all(|s| s.status == S::Skipped) => S::Skipped,
+        Some(FrameEnd::Succeeded) => S::Succeeded,
+        // What is on its way tells more than what it waits for, and that more than what comes after.
+        None => [S::Running, S::Ready, S::Waiting, S::Cancelled].into_iter().find(any).unwrap_or(S::Pending),
     }
 }
 

@@ -33,7 +33,7 @@ pub struct WaitView {
     /// What it is doing.
     pub reason: Reason,
     /// The attempt under way, or the last one.
-    pub attempt: u16,
+    pub attempt: u32,
     /// Since when, where that is on record.
     pub since: Option<DateTime<Utc>>,
     /// Until when: a due time, or the end of a lease that is not renewed.
@@ -67,7 +67,7 @@ pub enum Reason {
 struct Lane {
     scope: ScopePath,
     step: i16,
-    attempt: u16,
+    attempt: u32,
     state: String,
     ready_at: DateTime<Utc>,
     lease_until: Option<DateTime<Utc>>,

@@ -24,7 +24,11 @@ pub(crate) struct Packed {
 /// Compresses a text.
 pub(crate) fn pack(text: &str) -> Packed {
     // A JSON text in PostgreSQL is below 1 GiB, so the size fits.
-    Packed { hash: *blake3::hash(text.as_bytes()).as_bytes(), size: text.len() as i32, data: lz4_flex::compress_prepend_size(text.as_bytes()) }
+    Packed {
+        hash: *blake3::hash(text.as_bytes()).as_bytes(),
+        size: text.len() as i32,
+        data: lz4_flex::compress_prepend_size(text.as_bytes()),
+    }
 }
 
 /// Stores packed payloads for their runs; what is there already stays.

@@ -75,7 +75,7 @@ pub(crate) struct Results {
     pub run: Vec<Uuid>,
     pub scope: Vec<Vec<u8>>,
     pub step: Vec<i16>,
-    pub attempt: Vec<i16>,
+    pub attempt: Vec<i32>,
     pub seq: Vec<i32>,
     pub ms: Vec<i32>,
     pub status: Vec<&'static str>,
@@ -236,26 +236,27 @@ async fn complete_one(conn: &mut PgConnection, t: &Transition, by: Holder) -> Re
 /// the lanes of maps that are full.
 pub(crate) async fn complete_items(conn: &mut PgConnection, t: &Transition, by: Holder) -> Result<(usize, Vec<Claimed>), sqlx::Error> {
     let items = ItemArrays::of(&t.items);
-    let rows = sqlx::query("SELECT * FROM krowoc.complete_items_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)")
-        .bind(&t.results.run)
-        .bind(&t.results.scope)
-        .bind(&t.ends.token)
-        .bind(&t.results.step)
-        .bind(&t.results.attempt)
-        .bind(&t.results.ms)
-        .bind(&t.results.status)
-        .bind(texts(&t.results.output))
-        .bind(&t.results.blob)
-        .bind(&t.results.usage)
-        .bind(&items.run)
-        .bind(&items.scope)
-        .bind(&items.step)
-        .bind(by.token)
-        .bind(by.worker)
-        .bind(by.lease_s)
-        .bind(t.wake)
-        .fetch_all(conn)
-        .await?;
+    let rows =
+        sqlx::query("SELECT * FROM krowoc.complete_items_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)")
+            .bind(&t.results.run)
+            .bind(&t.results.scope)
+            .bind(&t.ends.token)
+            .bind(&t.results.step)
+            .bind(&t.results.attempt)
+            .bind(&t.results.ms)
+            .bind(&t.results.status)
+            .bind(texts(&t.results.output))
+            .bind(&t.results.blob)
+            .bind(&t.results.usage)
+            .bind(&items.run)
+            .bind(&items.scope)
+            .bind(&items.step)
+            .bind(by.token)
+            .bind(by.worker)
+            .bind(by.lease_s)
+            .bind(t.wake)
+            .fetch_all(conn)
+            .await?;
     let (mut accepted, mut full) = (0, vec![]);
     for row in &rows {
         use sqlx::Row;
@@ -282,7 +283,7 @@ pub(crate) struct Reschedules {
     pub losses: Vec<i16>,
     pub excused_s: Vec<f64>,
     pub step: Vec<i16>,
-    pub attempt: Vec<i16>,
+    pub attempt: Vec<i32>,
     pub status: Vec<Option<&'static str>>,
     pub class: Vec<Option<&'static str>>,
     pub ms: Vec<i32>,

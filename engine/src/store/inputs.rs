@@ -19,12 +19,9 @@ pub(crate) struct RunInput {
 
 /// Reads run headers.
 pub(crate) async fn runs(conn: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<RunId, RunInput>, sqlx::Error> {
-    let rows = sqlx::query!(
-        "SELECT id, input::text, input_blob, trigger, created_at, generation FROM krowoc.run WHERE id = ANY ($1)",
-        ids
-    )
-    .fetch_all(conn)
-    .await?;
+    let rows = sqlx::query!("SELECT id, input::text, input_blob, trigger, created_at, generation FROM krowoc.run WHERE id = ANY ($1)", ids)
+        .fetch_all(conn)
+        .await?;
     Ok(rows
         .into_iter()
         .map(|r| {

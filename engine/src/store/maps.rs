@@ -85,7 +85,9 @@ pub(crate) async fn counts(conn: &mut PgConnection, run: RunId, scope: &ScopePat
 
 /// Removes the counter of a map that has ended; its chunks stay, they are history.
 pub(crate) async fn remove(conn: &mut PgConnection, run: RunId, scope: &ScopePath, step: i16) -> Result<(), sqlx::Error> {
-    sqlx::query!("DELETE FROM krowoc.map_state WHERE run_id = $1 AND scope = $2 AND step = $3", run.0, &scope.0, step).execute(conn).await?;
+    sqlx::query!("DELETE FROM krowoc.map_state WHERE run_id = $1 AND scope = $2 AND step = $3", run.0, &scope.0, step)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

@@ -28,7 +28,8 @@ pub(crate) async fn migrate(conn: &mut PgConnection) -> Result<()> {
 /// The schema's version here and in the database; the latter is none where nothing was ever migrated.
 pub(crate) async fn versions(conn: &mut PgConnection) -> Result<(i64, Option<i64>)> {
     let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or_default();
-    let exists = sqlx::query_scalar!("SELECT to_regclass('krowoc.schema_migration') IS NOT NULL AS \"exists!\"").fetch_one(&mut *conn).await?;
+    let exists =
+        sqlx::query_scalar!("SELECT to_regclass('krowoc.schema_migration') IS NOT NULL AS \"exists!\"").fetch_one(&mut *conn).await?;
     if !exists {
         return Ok((known, None));
     }
@@ -45,9 +46,9 @@ pub(crate) async fn check(conn: &mut PgConnection) -> Result<()> {
         (known, Some(found)) if found < known => {
             Err(Error::Schema(format!("the database's schema is at version {found}, this krowoc needs {known}: run `krowoc migrate`")))
         }
-        (known, Some(found)) => {
-            Err(Error::Schema(format!("the database's schema is at version {found}, newer than this krowoc knows ({known}): upgrade krowoc")))
-        }
+        (known, Some(found)) => Err(Error::Schema(format!(
+            "the database's schema is at version {found}, newer than this krowoc knows ({known}): upgrade krowoc"
+        ))),
     }
 }
 

@@ -3,6 +3,8 @@
 pub(crate) mod blobs;
 pub(crate) mod hot;
 pub(crate) mod inputs;
+#[cfg(test)]
+mod invariants;
 pub(crate) mod lanes;
 pub(crate) mod maps;
 pub(crate) mod migrate;

@@ -11,7 +11,7 @@ pub(crate) struct AttemptRecord<'a> {
     pub run: RunId,
     pub scope: &'a ScopePath,
     pub step: i16,
-    pub attempt: u16,
+    pub attempt: u32,
     pub status: &'static str,
     pub error: Option<&'a StepError>,
     pub usage: Option<&'a Usage>,
@@ -29,7 +29,7 @@ pub(crate) async fn insert_attempt(conn: &mut PgConnection, a: &AttemptRecord<'_
         a.run.0,
         &a.scope.0,
         a.step,
-        a.attempt as i16,
+        a.attempt as i32,
         a.status,
         a.error.map(|e| e.class.name()),
         a.ms,
@@ -49,7 +49,7 @@ pub(crate) struct DeadLetter<'a> {
     pub scope: &'a ScopePath,
     pub step: i16,
     pub generation: i16,
-    pub attempts: u16,
+    pub attempts: u32,
     pub path: &'a str,
     pub error: &'a StepError,
     pub input: Option<&'a str>,
@@ -68,7 +68,7 @@ pub(crate) async fn insert_dead_letter(conn: &mut PgConnection, d: &DeadLetter<'
         &d.scope.0,
         d.step,
         d.generation,
-        d.attempts as i16,
+        d.attempts as i32,
         d.path,
         d.error.class.name(),
         error,
@@ -80,10 +80,22 @@ pub(crate) async fn insert_dead_letter(conn: &mut PgConnection, d: &DeadLetter<'
 }
 
 /// Inserts an event that no result row stands for.
-pub(crate) async fn insert_event(conn: &mut PgConnection, run: RunId, seq: i32, kind: &str, data: &serde_json::Value) -> Result<(), sqlx::Error> {
-    sqlx::query!("INSERT INTO krowoc.run_event (run_id, seq, kind, data) VALUES ($1, $2, $3, $4::text::json)", run.0, seq, kind, data.to_string())
-        .execute(conn)
-        .await?;
+pub(crate) async fn insert_event(
+    conn: &mut PgConnection,
+    run: RunId,
+    seq: i32,
+    kind: &str,
+    data: &serde_json::Value,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO krowoc.run_event (run_id, seq, kind, data) VALUES ($1, $2, $3, $4::text::json)",
+        run.0,
+        seq,
+        kind,
+        data.to_string()
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

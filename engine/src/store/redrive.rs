@@ -139,7 +139,7 @@ pub(crate) async fn is_live(conn: &mut PgConnection, run: RunId, scope: &ScopePa
 /// A failed result that was taken back.
 pub(crate) struct TakenBack {
     pub seq: i32,
-    pub attempt: i16,
+    pub attempt: i32,
     pub duration_ms: i32,
     pub finished_at: DateTime<Utc>,
     pub error: String,
@@ -210,7 +210,7 @@ pub(crate) struct NewLane<'a> {
     /// `ready` or `items`.
     pub state: &'static str,
     pub phase: i16,
-    pub attempt: i16,
+    pub attempt: i32,
 }
 
 /// Opens it, its counters at zero. A map that waits is at it from now on: no claim will say so.

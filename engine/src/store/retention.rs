@@ -1,8 +1,14 @@
 //! Removes what is on record of runs that nobody needs any more, some rows at a time.
 
-use crate::id::{RunId, Scope};
+use crate::id::{RunId, Scope, WorkspaceId};
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+/// Every workspace.
+pub(crate) async fn workspaces(conn: &mut PgConnection) -> Result<Vec<WorkspaceId>, sqlx::Error> {
+    let ids = sqlx::query_scalar!("SELECT id FROM krowoc.workspace ORDER BY id").fetch_all(conn).await?;
+    Ok(ids.into_iter().map(WorkspaceId).collect())
+}
 
 /// Locks ended runs of a workspace that finished longer ago than `age_s`, oldest first, those after `after`. Runs that somebody else has
 /// locked are left out.

@@ -25,7 +25,7 @@ pub struct Lease {
     /// Why the lane was leased: [`Lease::FRESH`], [`Lease::DUE`], [`Lease::FILLED`].
     pub phase: i16,
     /// The attempt's number, from 1.
-    pub attempt: u16,
+    pub attempt: u32,
     /// What the step has been through.
     pub counters: Counters,
     /// The queue it was claimed from.
@@ -76,7 +76,7 @@ impl Claimed {
             version: VersionId(row.try_get(at(3))?),
             step: row.try_get(at(4))?,
             phase: row.try_get(at(5))?,
-            attempt: row.try_get::<i16, _>(at(6))?.unsigned_abs(),
+            attempt: row.try_get::<i32, _>(at(6))?.unsigned_abs(),
             counters: Counters {
                 failures: row.try_get::<i16, _>(at(7))?.unsigned_abs(),
                 losses: row.try_get::<i16, _>(at(8))?.unsigned_abs(),

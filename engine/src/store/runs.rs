@@ -34,7 +34,13 @@ pub(crate) struct NewRuns {
 }
 
 /// Inserts them; the first `mine` lanes are born leased. Returns the runs that were started: those whose key was taken are not.
-pub(crate) async fn start(conn: &mut PgConnection, scope: &Scope, runs: &NewRuns, mine: usize, by: Holder) -> Result<Vec<Uuid>, sqlx::Error> {
+pub(crate) async fn start(
+    conn: &mut PgConnection,
+    scope: &Scope,
+    runs: &NewRuns,
+    mine: usize,
+    by: Holder,
+) -> Result<Vec<Uuid>, sqlx::Error> {
     let inputs: Vec<Option<&str>> = runs.input.iter().map(|i| i.as_ref().map(Payload::as_str)).collect();
     sqlx::query_scalar(
         "SELECT krowoc.start_runs_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
@@ -152,14 +158,9 @@ pub(crate) struct Header {
 
 /// Reads a header of the workspace.
 pub(crate) async fn header(conn: &mut PgConnection, workspace: i32, run: RunId) -> Result<Option<Header>, sqlx::Error> {
-    sqlx::query_as!(
-        Header,
-        "SELECT status AS \"status: RunStatus\" FROM krowoc.run WHERE id = $1 AND workspace_id = $2",
-        run.0,
-        workspace
-    )
-    .fetch_optional(conn)
-    .await
+    sqlx::query_as!(Header, "SELECT status AS \"status: RunStatus\" FROM krowoc.run WHERE id = $1 AND workspace_id = $2", run.0, workspace)
+        .fetch_optional(conn)
+        .await
 }
 
 /// What the locked path must know of a run beside its scopes.
@@ -171,25 +172,15 @@ pub(crate) struct RunFacts {
 
 /// Reads that for several runs.
 pub(crate) async fn facts(conn: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<RunFacts>, sqlx::Error> {
-    let rows = sqlx::query!(
-        "SELECT id, workspace_id, generation FROM krowoc.run WHERE id = ANY ($1)",
-        runs
-    )
-    .fetch_all(conn)
-    .await?;
+    let rows = sqlx::query!("SELECT id, workspace_id, generation FROM krowoc.run WHERE id = ANY ($1)", runs).fetch_all(conn).await?;
     Ok(rows.into_iter().map(|r| RunFacts { run: RunId(r.id), workspace: r.workspace_id, generation: r.generation }).collect())
 }
 
 /// Sets a live run's status; zero rows means that it was no longer in `from`.
 pub(crate) async fn set_status(conn: &mut PgConnection, run: RunId, from: RunStatus, to: RunStatus) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query!(
-        "UPDATE krowoc.run SET status = $3 WHERE id = $1 AND status = $2",
-        run.0,
-        from as RunStatus,
-        to as RunStatus
-    )
-    .execute(conn)
-    .await?;
+    let done = sqlx::query!("UPDATE krowoc.run SET status = $3 WHERE id = $1 AND status = $2", run.0, from as RunStatus, to as RunStatus)
+        .execute(conn)
+        .await?;
     Ok(done.rows_affected() == 1)
 }
 

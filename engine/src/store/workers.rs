@@ -21,9 +21,31 @@ pub(crate) async fn mark(conn: &mut PgConnection, worker: i32, idle: bool) -> Re
     Ok(())
 }
 
-/// Says that the worker lives.
-pub(crate) async fn seen(conn: &mut PgConnection, worker: i32) -> Result<(), sqlx::Error> {
-    sqlx::query!("UPDATE krowoc.worker SET seen_at = krowoc.now() WHERE id = $1", worker).execute(conn).await?;
+/// Says that the worker lives; false if its row is gone.
+pub(crate) async fn seen(conn: &mut PgConnection, worker: i32) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query!("UPDATE krowoc.worker SET seen_at = krowoc.now() WHERE id = $1", worker).execute(conn).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A worker that was taken for dead is back under its id. It counts as idle until it says otherwise: a notification too many does no harm.
+pub(crate) async fn register_again(
+    conn: &mut PgConnection,
+    worker: i32,
+    name: &str,
+    queues: &[i16],
+    slots: i32,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO krowoc.worker (id, name, version, queues, slots, idle) OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, true)
+         ON CONFLICT (id) DO NOTHING",
+        worker,
+        name,
+        env!("CARGO_PKG_VERSION"),
+        queues,
+        slots
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

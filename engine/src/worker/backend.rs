@@ -2,11 +2,7 @@
 //! the layer. An apalis acknowledgement is never the truth; the completing transaction is.
 
 use super::shared::{Job, Shared};
-use crate::{
-    commands::complete_attempts::Outcome,
-    error::ErrorClass,
-    executor::StepError,
-};
+use crate::{commands::complete_attempts::Outcome, error::ErrorClass, executor::StepError};
 use apalis_core::{
     backend::{Backend, BackendConfig, finalize::Ephemeral},
     error::BoxDynError,

@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// More in one claim brings nothing (prototype: 1,024 was best) and makes for long transactions.
@@ -57,6 +57,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
         };
         reconnect.succeeded();
         shared.free_slots(want - got);
+        shared.measure_slots();
         shared.drained.store(got < want, Relaxed);
         if got == want {
             if marked {
@@ -82,8 +83,13 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
 
 async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<usize> {
     let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
+    let asked = Instant::now();
     let claimed = hot::claim(conn, &shared.queues, want, by).await?;
     shared.stats.claims.fetch_add(1, Relaxed);
+    shared.measures.claim_seconds.record(asked.elapsed().as_secs_f64());
+    if !claimed.is_empty() {
+        shared.measures.claim_batch.record(claimed.len() as f64);
+    }
     // The most urgent of what waited is on its way.
     shared.urgent.store(i16::MIN, Relaxed);
     for id in claimed.iter().map(|c| c.lease.version).collect::<HashSet<_>>() {

@@ -9,13 +9,14 @@ use crate::{
     },
     error::{Error, ErrorClass, Result},
     executor::StepError,
-    store::{
-        hot::Holder,
-        rows::Claimed,
-    },
+    measures::Tally,
+    store::{hot::Holder, rows::Claimed},
 };
 use sqlx::PgConnection;
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
 use tokio::sync::mpsc;
 
 const BATCH: usize = 1024;
@@ -34,6 +35,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedRec
         }
         let (numbers, ended): (Vec<u64>, Vec<Completion>) = gathered.drain(..).unzip();
         let slots = ended.len();
+        let tally = Tally::of(&ended);
+        shared.measures.commit_batch.record(slots as f64);
         let mut pending = vec![Batch::decide(ended, || crate::commands::complete_attempts::Room::chance(&*shared))];
         let mut done = Completed::default();
         while let Some(batch) = pending.last_mut() {
@@ -54,13 +57,17 @@ pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedRec
                 }
             }
         }
+        shared.measures.ended(tally);
         go_on(&shared, done, slots, &numbers);
     }
 }
 
 async fn apply(shared: &Shared, conn: &mut PgConnection, cache: &mut ScopeCache, batch: &mut Batch, done: &mut Completed) -> Result<()> {
     let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
-    complete_attempts(conn, cache, batch, by, shared, done).await
+    let begun = Instant::now();
+    complete_attempts(conn, cache, batch, by, shared, done).await?;
+    shared.measures.commit_seconds.record(begun.elapsed().as_secs_f64());
+    Ok(())
 }
 
 /// Will the same batch fail the same way for ever? Connection troubles, deadlocks and a full disk pass; wrong data does not.
@@ -109,6 +116,12 @@ fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64]) {
     // Every completed step frees its slot; continued, opened and filled ones keep or took one.
     let free = (slots + done.taken).saturating_sub(kept);
     shared.free_slots(free);
+    shared.measure_slots();
+    let measures = &shared.measures;
+    measures.steps.increment(done.steps as u64);
+    measures.runs.increment(done.runs as u64);
+    measures.refused.increment(done.refused as u64);
+    measures.conflicts.increment(done.conflicts as u64);
     let stats = &shared.stats;
     stats.steps.fetch_add(done.steps, Relaxed);
     stats.commits.fetch_add(done.commits, Relaxed);

@@ -257,7 +257,9 @@ fn keys(plan: &MapPlan, key: &Template, items: &[String], bindings: &Bindings) -
         let key = match key.render(&bindings).map_err(expression)? {
             Value::String(text) => text,
             Value::Number(n) => n.to_string(),
-            other => return Err(StepError::new(ErrorClass::Expression, format!("the key of item {at} must be text or a number, not {other}"))),
+            other => {
+                return Err(StepError::new(ErrorClass::Expression, format!("the key of item {at} must be text or a number, not {other}")));
+            }
         };
         if !seen.insert(key.clone()) {
             return Err(StepError::new(ErrorClass::Expression, format!("two items have the key `{key}`, one of them item {at}")));

@@ -45,9 +45,9 @@ pub(super) async fn gather(shared: &Shared, job: &Job, map: StepIx, plan: &MapPl
             }
             match page.bind(bindings, &gather, item) {
                 Some(bindings) => {
-                    let value = collect.render_payload(&bindings).map_err(|e| {
-                        StepError::new(ErrorClass::Expression, format!("`collect` of item {item}: {}", e.message))
-                    })?;
+                    let value = collect
+                        .render_payload(&bindings)
+                        .map_err(|e| StepError::new(ErrorClass::Expression, format!("`collect` of item {item}: {}", e.message)))?;
                     output.push_str(value.as_str());
                 }
                 None => output.push_str("null"),
@@ -107,7 +107,8 @@ impl Gather<'_> {
                 (false, Some(output), _) => page.outputs.entry(item).or_default().push((step, output)),
                 (false, None, hash) => {
                     let payload = hash.and_then(|hash| blobs.get(&(run, hash)).cloned());
-                    let payload = payload.ok_or_else(|| StepError::new(ErrorClass::Internal, format!("the output of item {item} is missing")))?;
+                    let payload =
+                        payload.ok_or_else(|| StepError::new(ErrorClass::Internal, format!("the output of item {item} is missing")))?;
                     page.outputs.entry(item).or_default().push((step, payload));
                 }
             }

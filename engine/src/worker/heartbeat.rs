@@ -3,28 +3,28 @@
 
 use super::{reconnect::Reconnect, shared::Shared};
 use crate::{
-    commands::reap,
     error::Result,
     listener::{Hint, Listener},
+    maintenance::reaper,
     store::{lanes, workers},
 };
 use sqlx::PgConnection;
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::time::MissedTickBehavior;
 
 /// Renewals in one statement.
 const BATCH: usize = 2000;
-/// A worker that has been silent for this many leases was killed; its row goes.
-const SILENT_LEASES: f64 = 20.0;
+/// With long leases too a worker is heard of often enough to count as alive, and runs that are overdue are found in time.
+const SELDOM: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(shared: Arc<Shared>, mut listener: Option<Listener>) {
     let mut reconnect = Reconnect::new("heartbeat", &shared.options);
     // A third of the lease between looks, and a renewal for whatever is older than half of that: each lease is renewed at least
     // twice before it could expire.
-    let every = shared.config.lease / 3;
+    let every = (shared.config.lease / 3).min(SELDOM);
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut conn = None;
@@ -74,11 +74,12 @@ async fn beat(shared: &Shared, conn: &mut PgConnection) -> Result<()> {
             shared.renewed(*number, kept, at);
         }
     }
-    workers::seen(conn, shared.worker).await?;
-    workers::remove_silent(conn, shared.lease_s() * SILENT_LEASES).await?;
-    let reaped = reap(conn, &shared.registry.versions, shared.worker, shared.config.lease).await?;
+    if !workers::seen(conn, shared.worker).await? {
+        // The machine slept, or the database was away for long.
+        workers::register_again(conn, shared.worker, &shared.config.name, &shared.queues, shared.config.concurrency as i32).await?;
+    }
+    let reaped = reaper::sweep(conn, &shared.registry.versions, shared.worker, shared.config.lease).await?;
     if reaped > 0 {
-        tracing::warn!(reaped, "expired leases were taken over");
         shared.stats.reaped.fetch_add(reaped, Relaxed);
         shared.wake.notify_one();
     }

@@ -5,6 +5,7 @@ use super::{
     shared::{Job, Shared},
 };
 use crate::{
+    commands::complete_attempts::Outcome,
     error::{Error, ErrorClass, Result},
     executor::StepError,
     id::{RunId, ScopePath, StepIx},
@@ -14,7 +15,6 @@ use crate::{
         inputs::{self, Chunk, StepAddress},
         maps::CHUNK,
     },
-    commands::complete_attempts::Outcome,
 };
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
@@ -227,7 +227,10 @@ async fn load_items(conn: &mut PgConnection, jobs: &mut [Job], chunks: &mut Chun
                 job.inputs.keys[depth] = keys.get(at).cloned();
             }
             if job.version.reads(&job.lease).is_some_and(|r| r.items.contains(&map)) {
-                let value = chunk.items.get(at).ok_or_else(|| Error::Internal(format!("item {item} of a map of run {} is not stored", address.0)))?;
+                let value = chunk
+                    .items
+                    .get(at)
+                    .ok_or_else(|| Error::Internal(format!("item {item} of a map of run {} is not stored", address.0)))?;
                 job.inputs.items.push((map, value.clone()));
             }
         }

@@ -31,6 +31,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// How long the last writes of a worker that stops may take.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
 /// How a worker works.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
@@ -121,22 +124,30 @@ impl Worker {
 
     /// Drains: waits for steps in flight until the deadline, gives back the rest, and returns when everything is recorded.
     pub async fn stop(self) -> Result<()> {
-        self.finish(false).await
+        self.stop_or(std::future::pending()).await
     }
 
     /// Stops without waiting: steps in flight are dropped and given back.
     pub async fn stop_now(self) -> Result<()> {
-        self.finish(true).await
+        self.stop_or(std::future::ready(())).await
     }
 
-    async fn finish(mut self, now: bool) -> Result<()> {
+    /// Drains as [`Worker::stop`] does; when `now` completes first, stops as [`Worker::stop_now`] does.
+    pub async fn stop_or(mut self, now: impl Future<Output = ()>) -> Result<()> {
         self.shared.stopping.cancel();
-        let idle = self.shared.wait_idle();
-        let drain = if now { Duration::ZERO } else { self.shared.config.drain };
-        if tokio::time::timeout(drain, idle).await.is_err() {
+        let drained = tokio::select! {
+            () = self.shared.wait_idle() => true,
+            () = now => false,
+            () = tokio::time::sleep(self.shared.config.drain) => false,
+        };
+        if !drained {
+            let in_flight = self.shared.in_flight();
+            if in_flight > 0 {
+                tracing::info!(in_flight, "giving back steps in flight");
+            }
             self.shared.abort_in_flight();
             // Giving back is a write like another; a database that does not answer must not keep the process.
-            if tokio::time::timeout(Duration::from_secs(5), self.shared.wait_idle()).await.is_err() {
+            if tokio::time::timeout(LAST_WRITES, self.shared.wait_idle()).await.is_err() {
                 tracing::warn!(in_flight = self.shared.in_flight(), "stopped before every step was given back; their leases will expire");
             }
         }
@@ -146,14 +157,25 @@ impl Worker {
                 tracing::error!(error = %e, "a task of the worker failed");
             }
         }
-        let mut conn = PgConnection::connect_with(&self.shared.options).await?;
-        workers::remove(&mut conn, self.shared.worker).await?;
         match self.steps.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(Error::Internal(format!("the step runner failed: {e}"))),
-            Err(e) => Err(Error::Internal(format!("the step runner failed: {e}"))),
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(Error::Internal(format!("the step runner failed: {e}"))),
+            Err(e) => return Err(Error::Internal(format!("the step runner failed: {e}"))),
         }
+        // A row that stays says nothing wrong for long: whoever reaps removes the silent.
+        match tokio::time::timeout(LAST_WRITES, sign_off(&self.shared)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "stopped without signing off"),
+            Err(_) => tracing::warn!("stopped without signing off: the database does not answer"),
+        }
+        Ok(())
     }
+}
+
+async fn sign_off(shared: &Shared) -> Result<()> {
+    let mut conn = PgConnection::connect_with(&shared.options).await?;
+    workers::remove(&mut conn, shared.worker).await?;
+    Ok(())
 }
 
 /// What a step logs is found by its run.

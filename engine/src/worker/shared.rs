@@ -6,6 +6,7 @@ use crate::{
         complete_attempts::{Completion, Inputs, Outcome, Room},
     },
     id::{RunId, ScopePath},
+    measures::WorkerMeasures,
     store::{
         lanes::HeldLane,
         rows::{Lease, VersionedState},
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub worker: i32,
     pub queues: Vec<i16>,
     pub stats: Arc<Stats>,
+    pub measures: WorkerMeasures,
     /// No more claims; successors are left to others.
     pub stopping: CancellationToken,
     /// Nothing is in flight any more: tasks end.
@@ -115,7 +117,13 @@ const SHARDS: usize = 8;
 const GATHERING: u32 = 4;
 
 impl Shared {
-    pub fn new(options: PgConnectOptions, registry: Registry, config: WorkerConfig, worker: i32, queues: Vec<i16>) -> (Arc<Self>, Channels) {
+    pub fn new(
+        options: PgConnectOptions,
+        registry: Registry,
+        config: WorkerConfig,
+        worker: i32,
+        queues: Vec<i16>,
+    ) -> (Arc<Self>, Channels) {
         let (completions, completed): (Vec<_>, Vec<_>) = (0..config.completers.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
         let (to_load, loads) = mpsc::unbounded_channel();
         let (jobs, handed_out) = mpsc::unbounded_channel();
@@ -124,6 +132,7 @@ impl Shared {
             worker,
             queues,
             stats: Arc::default(),
+            measures: WorkerMeasures::new(config.concurrency),
             stopping: CancellationToken::new(),
             closed: CancellationToken::new(),
             wake: Notify::new(),
@@ -226,6 +235,12 @@ impl Shared {
         }
     }
 
+    /// Tells whoever measures how many slots are taken.
+    pub fn measure_slots(&self) {
+        let free = self.free.load(Relaxed).max(0) as usize;
+        self.measures.slots_in_use.set(self.config.concurrency.saturating_sub(free) as f64);
+    }
+
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Relaxed)
     }
@@ -271,7 +286,10 @@ impl Shared {
         if let Some(flight) = self.flights(number).get_mut(&number) {
             match held {
                 true => flight.renewed = at,
-                false => flight.cancelled.cancel(),
+                false => {
+                    self.measures.leases_lost.increment(1);
+                    flight.cancelled.cancel();
+                }
             }
         }
     }

@@ -61,7 +61,7 @@ impl Decided {
     }
 }
 
-pub(crate) fn decide(c: Completion, chance: f64) -> Decided {
+pub(crate) fn decide(c: Completion, chance: &impl Fn() -> f64) -> Decided {
     let bare_item = match c.version.frame_of(&c.lease.scope) {
         Ok(frame) => !c.lease.scope.is_root() && c.version.dag.frame(frame).members.len() == 1,
         // The locked path finds the same and says so; the row names a map that its version does not have.
@@ -94,11 +94,11 @@ fn not_done(
     end: AttemptEnd,
     error: Option<StepError>,
     input: Option<Payload>,
-    chance: f64,
+    chance: &impl Fn() -> f64,
 ) -> Decision {
     let verdict = match (version.step(lease.step), end) {
         (Some((_, step)), end) => {
-            outcome::decide(&step.retry, step.timeout.total, end, lease.counters, lease.overdue.saturating_add(elapsed), chance)
+            outcome::decide(&step.retry, step.timeout.total, end, lease.counters, lease.overdue.saturating_add(elapsed), chance())
         }
         // The engine's own work (entry, finish): a vanished worker means nothing for it, an error in it is final.
         (None, AttemptEnd::Failed { class, .. }) => Verdict::Fail { class, counters: lease.counters },
@@ -110,7 +110,14 @@ fn not_done(
         AttemptEnd::Released => "released",
     };
     let wait = |state, after, counters, excused, record| {
-        Decision::Waits(Wait { state, phase: lease.phase, wake: Wake::After(after), counters, excused, record: Some((record, error.clone())) })
+        Decision::Waits(Wait {
+            state,
+            phase: lease.phase,
+            wake: Wake::After(after),
+            counters,
+            excused,
+            record: Some((record, error.clone())),
+        })
     };
     match verdict {
         Verdict::Retry { after, counters } => wait("backoff", after, counters, Duration::ZERO, record),
@@ -128,9 +135,15 @@ fn final_error(error: Option<StepError>, class: ErrorClass, lease: &Lease) -> St
             let message = format!("the step's total timeout leaves no time for another attempt; the last error was {error}");
             StepError { class, message, ..error }
         }
+        None if class == ErrorClass::TotalTimeout => {
+            StepError::new(class, "the step's total timeout has passed; its last worker vanished or gave it back")
+        }
         None => {
             let losses = lease.counters.losses + 1;
-            StepError::new(class, format!("the worker vanished {losses} times while this step ran; see whether the step itself brings it down"))
+            StepError::new(
+                class,
+                format!("the worker vanished {losses} times while this step ran; see whether the step itself brings it down"),
+            )
         }
     }
 }

@@ -70,7 +70,8 @@ async fn in_one_transaction(
     let (groups, aborting) = by_scope(batch, &held);
     for group in groups {
         let first = group[0];
-        let facts = facts.get(&first.lease.run).ok_or_else(|| Error::Internal(format!("run {} has lanes but no header", first.lease.run)))?;
+        let facts =
+            facts.get(&first.lease.run).ok_or_else(|| Error::Internal(format!("run {} has lanes but no header", first.lease.run)))?;
         let (waiting, ended): (Vec<&Decided>, Vec<&Decided>) =
             group.into_iter().partition(|d| matches!(d.decision, Decision::Waits(_) | Decision::Expands(_)));
         waits::apply_held(&mut tx, &waiting, by).await?;
@@ -111,7 +112,10 @@ fn by_scope<'a>(batch: &'a [Decided], held: &HashMap<(RunId, ScopePath, i32), bo
     (groups, aborting)
 }
 
-async fn lock_scopes(conn: &mut PgConnection, batch: &[Decided]) -> Result<HashMap<(RunId, ScopePath), crate::store::rows::VersionedState>> {
+async fn lock_scopes(
+    conn: &mut PgConnection,
+    batch: &[Decided],
+) -> Result<HashMap<(RunId, ScopePath), crate::store::rows::VersionedState>> {
     // The root as well: whoever stops or redrives the run holds it.
     let keys: BTreeSet<_> = batch.iter().flat_map(|d| [(d.lease.run, ScopePath::root()), d.key()]).collect();
     let keys: Vec<_> = keys.into_iter().collect();

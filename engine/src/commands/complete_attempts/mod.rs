@@ -130,7 +130,7 @@ impl Batch {
     pub fn decide(completions: Vec<Completion>, chance: impl Fn() -> f64) -> Self {
         let mut batch = Self::default();
         for completion in completions {
-            let decided = decide::decide(completion, chance());
+            let decided = decide::decide(completion, &chance);
             match (&decided.decision, decided.bare_item) {
                 (Decision::Failed { .. }, _) => batch.locked.push(decided),
                 (Decision::Waits(_), _) => batch.waits.push(decided),

@@ -84,7 +84,9 @@ impl<'a> Planner<'a> {
     /// Can the rules take these ends on this state? Not where a cached copy is stale.
     pub fn fits(scope: &CachedScope, group: &[Decided]) -> bool {
         group.iter().all(|d| match d.version.step(d.lease.step) {
-            Some((_, step)) => usize::from(step.local) < scope.state.frame.steps().len() && scope.state.frame.step(step.local) == StepState::Live,
+            Some((_, step)) => {
+                usize::from(step.local) < scope.state.frame.steps().len() && scope.state.frame.step(step.local) == StepState::Live
+            }
             None => true,
         })
     }
@@ -122,7 +124,15 @@ impl<'a> Planner<'a> {
         Ok(ended)
     }
 
-    fn step_ended(&mut self, scope: &mut CachedScope, d: &Decided, ix: StepIx, facts: Option<&RunFacts>, seq: &mut i32, at: usize) -> Result<bool> {
+    fn step_ended(
+        &mut self,
+        scope: &mut CachedScope,
+        d: &Decided,
+        ix: StepIx,
+        facts: Option<&RunFacts>,
+        seq: &mut i32,
+        at: usize,
+    ) -> Result<bool> {
         let step = d.version.dag.step(ix);
         let ended = match &d.decision {
             Decision::Succeeded { .. } => Ended::Succeeded,
@@ -130,7 +140,8 @@ impl<'a> Planner<'a> {
             Decision::Failed { .. } => Ended::Failed,
             other => return Err(Error::Internal(format!("{other:?} does not end a step"))),
         };
-        let advance = scope.state.frame.advance(&d.version.dag, step.frame, step.local, ended).map_err(|e| Error::Internal(e.to_string()))?;
+        let advance =
+            scope.state.frame.advance(&d.version.dag, step.frame, step.local, ended).map_err(|e| Error::Internal(e.to_string()))?;
         if scope.scope.is_root() {
             *seq += 1;
         }
@@ -237,7 +248,7 @@ impl<'a> Planner<'a> {
         r.run.push(d.lease.run.0);
         r.scope.push(d.lease.scope.0.clone());
         r.step.push(d.lease.step);
-        r.attempt.push(d.lease.attempt as i16);
+        r.attempt.push(d.lease.attempt as i32);
         r.seq.push(seq);
         r.ms.push(d.ms);
         r.status.push(status);

@@ -106,7 +106,7 @@ fn push(r: &mut Reschedules, d: &Decided) -> Result<()> {
     r.losses.push(losses as i16);
     r.excused_s.push(wait.excused.as_secs_f64());
     r.step.push(d.lease.step);
-    r.attempt.push(d.lease.attempt as i16);
+    r.attempt.push(d.lease.attempt as i32);
     r.status.push(wait.record.as_ref().map(|(status, _)| *status));
     let error = wait.record.as_ref().and_then(|(_, error)| error.as_ref());
     r.class.push(error.map(|e| e.class.name()));

@@ -1,8 +1,9 @@
 //! A person sends steps that failed for good back to work: same run, same version, nothing that succeeded runs again.
 //!
-//! [`reopen`] puts scopes, maps and the run back to where the step can run. A run is one transaction; locks are taken in the stated order
+//! [`reopen`] puts scopes and the run back to where the step can run, [`maps`] the maps around it. A run is one transaction; locks are taken in the stated order
 //! (scopes by key → maps → spans → letters → run). A run that has ended has nothing to lock but its header, so that is locked first there.
 
+mod maps;
 mod reopen;
 #[cfg(test)]
 mod tests;

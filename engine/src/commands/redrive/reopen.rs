@@ -2,13 +2,12 @@
 
 use super::Redrive;
 use crate::{
-    definition::MapPlan,
     error::{Error, Result},
     id::{FrameIx, RunId, ScopePath, StepIx},
-    lifecycle::{FrameEnd, FrameState, RunEvent, RunStatus, StepState, rebuild},
+    lifecycle::{Ended, FrameEnd, FrameState, RunEvent, RunStatus},
     queries::states,
     store::{
-        redrive::{self as store, Letter, MapRow, NewLane, NewSpan, RunRow},
+        redrive::{self as store, Letter, MapRow, NewLane, RunRow},
         rows::Lease,
         runs::LockedScope,
     },
@@ -22,22 +21,22 @@ use std::{
 };
 
 pub(super) struct Reopening {
-    run: RunId,
+    pub(super) run: RunId,
     actor: String,
-    header: RunRow,
-    version: Arc<Version>,
+    pub(super) header: RunRow,
+    pub(super) version: Arc<Version>,
     /// Live scopes, with the version they will be saved with where they have changed.
-    scopes: BTreeMap<ScopePath, LiveScope>,
-    maps: HashMap<(ScopePath, StepIx), MapRow>,
+    pub(super) scopes: BTreeMap<ScopePath, LiveScope>,
+    pub(super) maps: HashMap<(ScopePath, StepIx), MapRow>,
     /// Results of the scopes looked at so far, without those taken back.
-    results: HashMap<ScopePath, HashMap<StepIx, StepState>>,
+    results: HashMap<ScopePath, HashMap<StepIx, Ended>>,
     loaded: HashSet<ScopePath>,
     /// The number of the run's latest event.
     seq: i32,
     reopens_run: bool,
 }
 
-struct LiveScope {
+pub(super) struct LiveScope {
     version: i32,
     frame: FrameState,
     changed: bool,
@@ -76,7 +75,7 @@ impl Reopening {
         };
         self.load_results(conn, &letter.scope).await?;
         match self.result(&letter.scope, step) {
-            Some(StepState::Failed) => {}
+            Some(Ended::Failed) => {}
             Some(_) => return Ok(Redrive::AlreadyRedriven),
             None if store::is_live(conn, self.run, &letter.scope, letter.step).await? => return Ok(Redrive::AlreadyRedriven),
             None => {}
@@ -132,7 +131,7 @@ impl Reopening {
         while let Some(scope) = at {
             // In a run that ran out of time steps were stopped: it can't go on as if they had never been started.
             let over = !self.scopes.contains_key(&scope) && !self.is_bare(&scope)?;
-            if over && !self.from_results(&scope)?.steps().iter().all(|s| s.is_terminal()) {
+            if over && self.end_of(&scope)?.is_none() {
                 return Ok(Some(format!("steps of run {run} were stopped when it ended; fork it instead")));
             }
             at = match scope.parent() {
@@ -140,7 +139,7 @@ impl Reopening {
                 Some((outer, map, _)) => {
                     let name = &self.version.dag.step(map).name;
                     match self.result(&outer, map) {
-                        Some(StepState::Failed) => {}
+                        Some(Ended::Failed) => {}
                         None if self.maps.contains_key(&(outer.clone(), map)) => {}
                         Some(_) => return Ok(Some(format!("map `{name}` has succeeded in spite of this failure; fork run {run} instead"))),
                         None => return Ok(Some(format!("map `{name}` of run {run} was stopped; fork the run instead"))),
@@ -180,112 +179,8 @@ impl Reopening {
         self.open_lane(conn, scope, lane, step, "ready", phase, attempt).await
     }
 
-    /// Opens the maps around an item that had ended, from the inside outwards, as far as they had ended too.
-    async fn climb(&mut self, conn: &mut PgConnection, item: &ScopePath, item_failed: bool) -> Result<()> {
-        let version = self.version.clone();
-        let mut item = item.clone();
-        let mut failed = item_failed;
-        while let Some((scope, map, _)) = item.parent() {
-            let plan = version.map(map).ok_or_else(|| Error::Internal(format!("{scope:?} is no item of a map")))?;
-            if let Some(row) = self.maps.get(&(scope.clone(), map)).copied() {
-                return self.reopen_item(conn, (&scope, map), plan, row, failed).await;
-            }
-            let scope_was_live = self.scopes.contains_key(&scope);
-            failed = self.has_failed(&scope)?;
-            self.reopen_map(conn, (&scope, map), plan, &item).await?;
-            if scope_was_live {
-                return Ok(());
-            }
-            item = scope;
-        }
-        Ok(())
-    }
-
-    /// One more item of a live map has not ended.
-    async fn reopen_item(
-        &mut self,
-        conn: &mut PgConnection,
-        (scope, map): (&ScopePath, StepIx),
-        plan: &MapPlan,
-        mut row: MapRow,
-        failed: bool,
-    ) -> Result<()> {
-        row.done -= 1;
-        row.failed -= i32::from(failed);
-        if !store::back_to_items(conn, self.run, scope, row.lane).await? {
-            return Err(Error::Internal(format!("run {} has a map without a lane", self.run)));
-        }
-        let in_flight = row.goal - row.done;
-        match row.span {
-            true => store::take_permit(conn, self.run, scope, map).await?,
-            // Its tolerance was used up, and is not any more: the items that were not started may be.
-            false if row.goal < row.total && row.failed <= row.max_failed => {
-                self.offer(conn, (scope, map), plan, row.goal, row.total, in_flight).await?;
-                row.goal = row.total;
-                row.span = true;
-            }
-            false => {}
-        }
-        store::put_map(conn, self.run, (scope, map), &row, plan.concurrency.is_some()).await?;
-        self.maps.insert((scope.clone(), map), row);
-        Ok(())
-    }
-
-    /// A map that had failed waits for its items again, one of which has not ended.
-    async fn reopen_map(
-        &mut self,
-        conn: &mut PgConnection,
-        (scope, map): (&ScopePath, StepIx),
-        plan: &MapPlan,
-        item: &ScopePath,
-    ) -> Result<()> {
-        let (lane, attempt) = self.revive(conn, scope, map).await?;
-        let total = states::total_items(conn, self.run, scope, map).await? as i32;
-        let (done, failed) = store::count_items(conn, self.run, scope, map, &self.fatal(plan.body), Some(item)).await?;
-        let max_failed = plan.tolerate.allowed(total.unsigned_abs()) as i32;
-        let started = done + 1;
-        let offers = started < total && failed <= max_failed;
-        let row = MapRow { lane, total, goal: if offers { total } else { started }, done, failed, max_failed, span: offers };
-        store::put_map(conn, self.run, (scope, map), &row, plan.concurrency.is_some()).await?;
-        if offers {
-            self.offer(conn, (scope, map), plan, started, total, 1).await?;
-        }
-        self.maps.insert((scope.clone(), map), row);
-        // The attempt that was on record has ended; this is the next, though nobody claims it: the last item's worker carries it out.
-        self.open_lane(conn, scope, lane, map, "items", Lease::FRESH, attempt + 1).await
-    }
-
-    async fn offer(
-        &self,
-        conn: &mut PgConnection,
-        (scope, map): (&ScopePath, StepIx),
-        plan: &MapPlan,
-        lo: i32,
-        hi: i32,
-        in_flight: i32,
-    ) -> Result<()> {
-        let (entry, queue) = match self.version.dag.frame(plan.body).roots[..] {
-            [only] => (only.0 as i16, self.version.queues[only.at()]),
-            _ => (Lease::ENTRY, self.version.queues[map.at()]),
-        };
-        let span = NewSpan {
-            run: self.run,
-            scope,
-            map,
-            workflow_version: self.header.workflow_version,
-            lo,
-            hi,
-            permits: plan.concurrency.map(|n| n.min(hi.unsigned_abs()) as i32 - in_flight),
-            entry,
-            queue,
-            priority: self.header.priority,
-            template: self.version.item_template(plan.body).map(|state| state.encode()),
-        };
-        Ok(store::insert_span(conn, &span).await?)
-    }
-
     /// Takes a failed result back and has the step live in its frame; gives the lane it may take and the number of its last attempt.
-    async fn revive(&mut self, conn: &mut PgConnection, scope: &ScopePath, step: StepIx) -> Result<(i32, i16)> {
+    pub(super) async fn revive(&mut self, conn: &mut PgConnection, scope: &ScopePath, step: StepIx) -> Result<(i32, i32)> {
         let taken = store::take_back(conn, self.run, scope, step)
             .await?
             .ok_or_else(|| Error::Internal(format!("a failed result of run {} vanished under lock", self.run)))?;
@@ -301,44 +196,39 @@ impl Reopening {
             return Ok((0, taken.attempt));
         }
         let frame = self.version.frame_of(scope)?;
-        let (version, old) = match self.scopes.get(scope) {
-            Some(live) => (live.version, live.frame.clone()),
-            None => (0, self.from_results(scope)?),
-        };
-        self.results.entry(scope.clone()).or_default().remove(&step);
-        let mut new = self.with_live(frame, scope, &old, step, old.clone().open_lane());
-        let live = |state: &FrameState| state.steps().iter().filter(|s| **s == StepState::Live).count();
-        if live(&new) != live(&old) + 1 {
+        let local = self.version.dag.step(step).local;
+        let live = self.scopes.get(scope);
+        let current = live.map(|s| &s.frame);
+        let (mut new, advance) = FrameState::reopen(&self.version.dag, frame, &self.ends(scope), current, &[local])
+            .map_err(|e| Error::Internal(e.to_string()))?;
+        if advance.released != [local] {
             return Err(Error::Internal(format!("opening `{}` would start other steps too", self.version.dag.step(step).name)));
         }
-        let lane = new.open_lane();
+        let (version, lane) = (live.map_or(0, |s| s.version), new.open_lane());
+        self.results.entry(scope.clone()).or_default().remove(&step);
         self.scopes.insert(scope.clone(), LiveScope { version, frame: new, changed: true });
         Ok((lane, taken.attempt))
     }
 
-    /// The frame with the step live: results and live steps stand, everything else the rules decide anew.
-    fn with_live(&self, frame: FrameIx, scope: &ScopePath, old: &FrameState, step: StepIx, next_lane: i32) -> FrameState {
-        let dag = &self.version.dag;
-        let live = (0u16..).zip(old.steps()).filter(|(_, s)| **s == StepState::Live).map(|(local, s)| (local, *s));
-        let results = self.results.get(scope).into_iter().flatten().map(|(ix, state)| (dag.step(*ix).local, *state));
-        let known: Vec<_> = live.chain(results).chain([(dag.step(step).local, StepState::Live)]).collect();
-        FrameState::from_steps(rebuild(dag, frame, known).steps().to_vec(), next_lane.unsigned_abs())
+    /// How the steps of a scope ended, by position.
+    fn ends(&self, scope: &ScopePath) -> Vec<(u16, Ended)> {
+        let results = self.results.get(scope).into_iter().flatten();
+        results.map(|(ix, ended)| (self.version.dag.step(*ix).local, *ended)).collect()
     }
 
-    /// The frame of a scope that is over.
-    fn from_results(&self, scope: &ScopePath) -> Result<FrameState> {
-        let dag = &self.version.dag;
-        let results = self.results.get(scope).into_iter().flatten();
-        Ok(rebuild(dag, self.version.frame_of(scope)?, results.map(|(ix, state)| (dag.step(*ix).local, *state))))
+    /// What a scope that is over came to; no end where steps of it were stopped.
+    fn end_of(&self, scope: &ScopePath) -> Result<Option<FrameEnd>> {
+        let frame = self.version.frame_of(scope)?;
+        let restored = FrameState::restore(&self.version.dag, frame, &self.ends(scope), None);
+        Ok(restored.map_err(|e| Error::Internal(e.to_string()))?.1.end)
     }
 
     /// Has the item of a scope that is over failed? A scope that lives has not.
-    fn has_failed(&self, scope: &ScopePath) -> Result<bool> {
+    pub(super) fn has_failed(&self, scope: &ScopePath) -> Result<bool> {
         if self.scopes.contains_key(scope) {
             return Ok(false);
         }
-        let frame = self.version.frame_of(scope)?;
-        Ok(matches!(self.from_results(scope)?.settle(&self.version.dag, frame, vec![]).end, Some(FrameEnd::Failed { .. })))
+        Ok(matches!(self.end_of(scope)?, Some(FrameEnd::Failed { .. })))
     }
 
     /// Is it an item whose body is one step? Such a scope has no state of its own.
@@ -347,12 +237,12 @@ impl Reopening {
     }
 
     /// Steps of a frame whose failure is the item's.
-    fn fatal(&self, body: FrameIx) -> Vec<i16> {
+    pub(super) fn fatal(&self, body: FrameIx) -> Vec<i16> {
         let dag = &self.version.dag;
         dag.frame(body).members.iter().filter(|ix| !dag.step(**ix).allow_failure).map(|ix| ix.0 as i16).collect()
     }
 
-    fn result(&self, scope: &ScopePath, step: StepIx) -> Option<StepState> {
+    fn result(&self, scope: &ScopePath, step: StepIx) -> Option<Ended> {
         self.results.get(scope)?.get(&step).copied()
     }
 
@@ -364,13 +254,13 @@ impl Reopening {
         }
         wanted.retain(|scope| self.loaded.insert(scope.clone()));
         for (scope, step, status) in store::results(conn, self.run, &wanted).await? {
-            self.results.entry(scope).or_default().insert(step, states::result_state(&status)?);
+            self.results.entry(scope).or_default().insert(step, states::ended(&status)?);
         }
         Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "a row of `lane`, less what is the run's")]
-    async fn open_lane(
+    pub(super) async fn open_lane(
         &self,
         conn: &mut PgConnection,
         scope: &ScopePath,
@@ -378,7 +268,7 @@ impl Reopening {
         step: StepIx,
         state: &'static str,
         phase: i16,
-        attempt: i16,
+        attempt: i32,
     ) -> Result<()> {
         let lane = NewLane {
             run: self.run,

@@ -75,7 +75,7 @@ fn seed(request: &Request, parameters: &Parameters) -> u64 {
 }
 
 /// The error that this attempt has to end with, if it has.
-fn failure(parameters: &Parameters, attempt: u16, seed: u64) -> Option<StepError> {
+fn failure(parameters: &Parameters, attempt: u32, seed: u64) -> Option<StepError> {
     let by_chance = Dice::of(seed, &attempt.to_le_bytes()).unit() < parameters.error_rate;
     let why = if attempt <= parameters.fail_first {
         format!("fail_first={}", parameters.fail_first)

@@ -32,7 +32,7 @@ pub(super) struct Parameters {
     tokens_per_s: Option<f64>,
     pub(super) error_rate: f64,
     pub(super) error: ErrorClass,
-    pub(super) fail_first: u16,
+    pub(super) fail_first: u32,
     pub(super) retry_after: Option<Duration>,
     pub(super) seed: u64,
 }

@@ -1,0 +1,150 @@
+//! What a long-running process shows of itself: health, metrics, and where.
+
+use krowoc_api::{
+    health::{Check, Readiness},
+    metrics::Metrics,
+    operations,
+    server::Server,
+};
+use krowoc_engine::{Engine, Error, measures, queries::queues};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A probe's own patience is about two seconds; the database's part must be over before.
+const DATABASE_WITHIN: Duration = Duration::from_millis(1500);
+
+/// Counts from now on. To be called before anything that counts is started.
+pub fn measure() -> anyhow::Result<Metrics> {
+    let metrics = Metrics::install()?;
+    measures::describe();
+    Ok(metrics)
+}
+
+/// An HTTP server under way.
+pub struct Operations {
+    address: SocketAddr,
+    draining: CancellationToken,
+    stop: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+    upkeep: JoinHandle<()>,
+}
+
+impl Operations {
+    /// Serves health and metrics on a bound server.
+    pub fn start(server: Server, engine: Engine, metrics: Metrics) -> Self {
+        let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
+        let readiness = Arc::new(OfEngine { engine, draining: draining.clone() });
+        let address = server.address();
+        let upkeep = tokio::spawn(metrics.clone().keep_up());
+        let server = tokio::spawn(server.run(operations(readiness, metrics), stop.clone().cancelled_owned()));
+        tracing::info!(%address, "serving HTTP");
+        Self { address, draining, stop, server, upkeep }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on not ready, but there for those who ask why.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Returns when the server fails; it does not stop by itself.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        match (&mut self.server).await {
+            Ok(Ok(())) => anyhow::anyhow!("the HTTP server has stopped"),
+            Ok(Err(error)) => anyhow::Error::new(error).context("the HTTP server failed"),
+            Err(error) => anyhow::Error::new(error).context("the HTTP server failed"),
+        }
+    }
+
+    /// Stops when the requests under way have ended.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.upkeep.abort();
+        self.server.await??;
+        Ok(())
+    }
+}
+
+/// Binds, and says what to do when that is not possible.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<Server> {
+    use anyhow::Context;
+    Server::bind(address)
+        .await
+        .with_context(|| format!("{address} can't be served; choose another address with --bind or KROWOC_BIND, port 0 for any"))
+}
+
+/// Readiness as the engine sees it.
+struct OfEngine {
+    engine: Engine,
+    draining: CancellationToken,
+}
+
+#[async_trait::async_trait]
+impl Readiness for OfEngine {
+    async fn check(&self) -> Vec<Check> {
+        let mut checks = match tokio::time::timeout(DATABASE_WITHIN, self.of_database()).await {
+            Ok(checks) => checks,
+            Err(_) => vec![Check::failed("database", "it does not answer")],
+        };
+        if self.draining.is_cancelled() {
+            checks.push(Check::failed("process", "it is stopping"));
+        }
+        checks
+    }
+}
+
+impl OfEngine {
+    async fn of_database(&self) -> Vec<Check> {
+        match self.engine.check_schema().await {
+            Ok(()) => {}
+            Err(Error::Schema(problem)) => return vec![Check::ok("database"), Check::failed("schema", problem)],
+            Err(error) => return vec![unreachable(&error)],
+        }
+        let queues = async { queues::queues(&mut *self.engine.pool().acquire().await?).await };
+        match queues.await {
+            Ok(queues) => vec![Check::ok("database"), Check::ok("schema"), workers(&queues)],
+            Err(error) => vec![unreachable(&error)],
+        }
+    }
+}
+
+/// The route is open, and what a driver says may hold names of hosts and users: that goes to the log.
+fn unreachable(error: &Error) -> Check {
+    tracing::warn!(%error, "the database can't be reached");
+    Check::failed("database", "it can't be reached")
+}
+
+/// Without workers runs are still accepted, and wait: worth knowing, but no reason to turn requests away.
+fn workers(queues: &[queues::QueueView]) -> Check {
+    let unserved: Vec<&str> =
+        queues.iter().filter(|q| q.workers == 0 && q.ready_steps + q.ready_items > 0).map(|q| q.name.as_str()).collect();
+    let check = Check::ok("workers");
+    match (unserved.as_slice(), queues.iter().map(|q| q.workers).max()) {
+        ([], None | Some(0)) => check.note("no worker is alive; nothing waits for one"),
+        ([], Some(_)) => check,
+        (unserved, _) => check.note(format!("steps wait on queues that no worker serves: {}", unserved.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(name: &str, ready: i64, workers: i64) -> queues::QueueView {
+        queues::QueueView { name: name.into(), ready_steps: ready, ready_items: 0, leased: 0, timed: 0, oldest_ready_s: None, workers }
+    }
+
+    #[test]
+    fn queues_without_workers_are_named_when_something_waits_on_them() {
+        assert_eq!(workers(&[queue("default", 3, 1), queue("gpu", 0, 0)]), Check::ok("workers"));
+        let note = workers(&[queue("default", 3, 1), queue("gpu", 2, 0)]);
+        assert!(note.ok && note.note.as_deref().is_some_and(|n| n.contains("gpu") && !n.contains("default")), "{note:?}");
+        let idle = workers(&[queue("default", 0, 0)]);
+        assert!(idle.ok && idle.note.as_deref().is_some_and(|n| n.starts_with("no worker")), "{idle:?}");
+    }
+}

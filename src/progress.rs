@@ -1,0 +1,282 @@
+//! How far a run has come, on standard error while it runs: a tree that is drawn anew on a terminal, a line for each change elsewhere. What
+//! can't be written there is left unsaid; the run does not depend on who watches it.
+
+use crate::{
+    output,
+    table::{excerpt, span},
+};
+use chrono::{DateTime, Local, Utc};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use krowoc_engine::queries::steps::{MapProgress, StepStatus, StepView, WaitReason};
+use std::{collections::HashMap, io::IsTerminal};
+
+/// Whoever shows the steps of a run as they change.
+pub trait Progress: Send {
+    /// The run's own steps, as they stand now.
+    fn show(&mut self, steps: &[StepView]);
+    /// Nothing more comes; what was drawn to be drawn over goes.
+    fn end(&mut self);
+}
+
+/// The one that fits standard error.
+pub fn to_stderr(colour: bool) -> Box<dyn Progress> {
+    match std::io::stderr().is_terminal() {
+        true => Box::new(Tree::new(colour)),
+        false => Box::new(Lines::default()),
+    }
+}
+
+/// A line for each change that was seen.
+#[derive(Default)]
+pub struct Lines {
+    seen: HashMap<String, Seen>,
+}
+
+/// What makes a line worth writing. A map's items count by tenths.
+#[derive(PartialEq, Clone, Copy)]
+struct Seen {
+    status: StepStatus,
+    attempts: u32,
+    tenths: u32,
+}
+
+impl Lines {
+    /// The lines for what has changed since the last time.
+    fn changes(&mut self, steps: &[StepView], now: DateTime<Utc>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for step in steps {
+            let tenths = step.items.map_or(0, |items| items.done * 10 / items.total.max(1));
+            let seen = Seen { status: step.status, attempts: step.attempts, tenths };
+            let before = self.seen.insert(step.path.clone(), seen);
+            if before == Some(seen) || matches!(step.status, StepStatus::Pending | StepStatus::Ready) {
+                continue;
+            }
+            let at = match step.status {
+                StepStatus::Running => step.started_at.filter(|_| step.attempts <= 1),
+                _ => step.finished_at,
+            };
+            let at = at.unwrap_or(now).with_timezone(&Local).format("%H:%M:%S");
+            lines.push(format!("{at} {} {}", mark(step.status), described(step)));
+        }
+        lines
+    }
+}
+
+impl Progress for Lines {
+    fn show(&mut self, steps: &[StepView]) {
+        for line in self.changes(steps, Local::now().into()) {
+            output::note(line);
+        }
+    }
+
+    fn end(&mut self) {}
+}
+
+/// One line per step, drawn in place.
+struct Tree {
+    screen: MultiProgress,
+    bars: Vec<ProgressBar>,
+    colour: bool,
+}
+
+impl Tree {
+    fn new(colour: bool) -> Self {
+        Self { screen: MultiProgress::new(), bars: vec![], colour }
+    }
+}
+
+impl Progress for Tree {
+    fn show(&mut self, steps: &[StepView]) {
+        while self.bars.len() < steps.len() {
+            let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            self.bars.push(self.screen.add(ProgressBar::new_spinner().with_style(style)));
+        }
+        let now = Local::now().into();
+        for (bar, step) in self.bars.iter().zip(steps) {
+            bar.set_message(format!("{} {}", painted(step.status, self.colour), with_age(step, now)));
+        }
+    }
+
+    fn end(&mut self) {
+        for bar in self.bars.drain(..) {
+            bar.finish_and_clear();
+        }
+        // A screen that can't be cleared is one that nobody sees.
+        self.screen.clear().ok();
+    }
+}
+
+/// A step's line in a tree of steps that moves no more.
+pub fn drawn(step: &StepView, colour: bool) -> String {
+    format!("{} {}", painted(step.status, colour), described(step))
+}
+
+/// A status as one character.
+fn mark(status: StepStatus) -> char {
+    match status {
+        StepStatus::Pending => '·',
+        StepStatus::Ready => '○',
+        StepStatus::Running => '▶',
+        StepStatus::Waiting => '…',
+        StepStatus::Succeeded => '✓',
+        StepStatus::Skipped => '–',
+        StepStatus::Failed => '✗',
+        StepStatus::UpstreamFailed => '⊘',
+        StepStatus::Cancelled => '■',
+    }
+}
+
+fn painted(status: StepStatus, colour: bool) -> String {
+    let code = match status {
+        StepStatus::Succeeded => 32,
+        StepStatus::Failed | StepStatus::UpstreamFailed => 31,
+        StepStatus::Running => 36,
+        StepStatus::Waiting | StepStatus::Cancelled => 33,
+        StepStatus::Pending | StepStatus::Ready | StepStatus::Skipped => 90,
+    };
+    if colour { format!("\u{1b}[{code}m{}\u{1b}[0m", mark(status)) } else { mark(status).to_string() }
+}
+
+/// A step's address and everything about it: `draft 0.4s 812 tokens`.
+fn described(step: &StepView) -> String {
+    let mut parts = vec![excerpt(&step.path, 60)];
+    match step.status {
+        StepStatus::Succeeded => {}
+        StepStatus::Waiting => parts.push(waiting(step)),
+        StepStatus::UpstreamFailed => parts.push("not run: a step before it failed".into()),
+        status => parts.push(word(status).into()),
+    }
+    parts.extend(step.items.map(items));
+    if step.attempts > 1 {
+        parts.push(format!("attempt {}", step.attempts));
+    }
+    parts.extend(took(step).map(span));
+    parts.extend(step.tokens.map(|tokens| format!("{} tokens", tokens.input + tokens.output)));
+    if let Some(error) = &step.error {
+        parts.push(format!("{}: {}", error.class, excerpt(&error.message, 160)));
+    }
+    parts.join(" ")
+}
+
+/// A map's last attempt only gathers what its items brought: of a map, the whole time is told.
+fn took(step: &StepView) -> Option<i64> {
+    match (step.items, step.started_at.zip(step.finished_at)) {
+        (Some(_), Some((start, end))) => Some((end - start).num_milliseconds()),
+        _ => step.duration_ms.map(i64::from),
+    }
+}
+
+fn with_age(step: &StepView, now: DateTime<Utc>) -> String {
+    match step.started_at.filter(|_| matches!(step.status, StepStatus::Running | StepStatus::Waiting)) {
+        Some(at) => format!("{} {}", described(step), span((now - at).num_milliseconds())),
+        None => described(step),
+    }
+}
+
+/// A status as the lists have it.
+pub fn word(status: StepStatus) -> &'static str {
+    match status {
+        StepStatus::Pending => "pending",
+        StepStatus::Ready => "ready",
+        StepStatus::Running => "running",
+        StepStatus::Waiting => "waiting",
+        StepStatus::Succeeded => "succeeded",
+        StepStatus::Skipped => "skipped",
+        StepStatus::Failed => "failed",
+        StepStatus::UpstreamFailed => "upstream_failed",
+        StepStatus::Cancelled => "cancelled",
+    }
+}
+
+fn waiting(step: &StepView) -> String {
+    let Some(waiting) = step.waiting else { return "waiting".into() };
+    let until = waiting.until.map(|at| at.with_timezone(&Local).format(" until %H:%M:%S").to_string()).unwrap_or_default();
+    match waiting.reason {
+        WaitReason::Backoff => format!("waits{until} to try again"),
+        WaitReason::Deferred => format!("waits{until} for a limit"),
+        WaitReason::Timer => format!("waits{until}"),
+        WaitReason::Items => "working on its items".into(),
+    }
+}
+
+fn items(map: MapProgress) -> String {
+    let failed = if map.failed > 0 { format!(", {} failed", map.failed) } else { String::new() };
+    format!("{}/{} items{failed}", map.done, map.total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use krowoc_engine::{ErrorClass, executor::StepError, queries::usage::Tokens};
+
+    fn step(status: StepStatus, attempts: u32) -> StepView {
+        StepView {
+            path: "draft".into(),
+            id: "draft".into(),
+            kind: "llm".into(),
+            status,
+            waiting: None,
+            attempts,
+            started_at: None,
+            finished_at: None,
+            duration_ms: None,
+            tokens: None,
+            class: None,
+            error: None,
+            items: None,
+        }
+    }
+
+    fn lines(lines: &mut Lines, step: StepView) -> Vec<String> {
+        let changes = lines.changes(&[step], DateTime::UNIX_EPOCH);
+        // The time of day depends on where the test runs.
+        changes.into_iter().map(|line| line.split_once(' ').map(|(_, rest)| rest.to_owned()).unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn each_change_is_one_line() {
+        let mut out = Lines::default();
+        assert!(lines(&mut out, step(StepStatus::Pending, 0)).is_empty());
+        assert_eq!(lines(&mut out, step(StepStatus::Running, 1)), ["▶ draft running"]);
+        assert!(lines(&mut out, step(StepStatus::Running, 1)).is_empty(), "nothing has changed");
+        assert_eq!(lines(&mut out, step(StepStatus::Waiting, 1)), ["… draft waiting"]);
+        assert_eq!(lines(&mut out, step(StepStatus::Running, 2)), ["▶ draft running attempt 2"]);
+        let tokens = Tokens { calls: 1, input: 800, cached_input: 0, output: 12 };
+        let done = StepView { duration_ms: Some(400), tokens: Some(tokens), ..step(StepStatus::Succeeded, 1) };
+        assert_eq!(lines(&mut out, done), ["✓ draft 0.4s 812 tokens"]);
+    }
+
+    #[test]
+    fn a_map_is_a_line_for_each_tenth_of_its_items() {
+        let mut out = Lines::default();
+        let map = |done, failed| StepView {
+            items: Some(MapProgress { total: 20, done, failed, running: 3 }),
+            waiting: Some(krowoc_engine::queries::steps::Waiting { reason: WaitReason::Items, until: None }),
+            ..step(StepStatus::Waiting, 1)
+        };
+        assert_eq!(lines(&mut out, map(0, 0)), ["… draft working on its items 0/20 items"]);
+        assert!(lines(&mut out, map(1, 0)).is_empty());
+        assert_eq!(lines(&mut out, map(2, 1)), ["… draft working on its items 2/20 items, 1 failed"]);
+    }
+
+    #[test]
+    fn a_map_took_as_long_as_its_items() {
+        let start = DateTime::UNIX_EPOCH;
+        let map = StepView {
+            items: Some(MapProgress { total: 20, done: 20, failed: 0, running: 0 }),
+            started_at: Some(start),
+            finished_at: Some(start + chrono::TimeDelta::seconds(90)),
+            duration_ms: Some(9),
+            ..step(StepStatus::Succeeded, 1)
+        };
+        assert_eq!(drawn(&map, false), "✓ draft 20/20 items 1m 30s");
+    }
+
+    #[test]
+    fn a_failure_is_shown_without_the_control_characters_of_its_text() {
+        let error = StepError::new(ErrorClass::Overloaded, "later\u{1b}[2J\nplease");
+        let failed = StepView { error: Some(error), ..step(StepStatus::Failed, 3) };
+        assert_eq!(drawn(&failed, false), "✗ draft failed attempt 3 overloaded: later [2J please");
+        assert!(drawn(&failed, true).starts_with("\u{1b}[31m✗\u{1b}[0m draft"));
+    }
+}

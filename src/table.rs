@@ -1,0 +1,93 @@
+//! Tables, lengths of time and other short texts for people. What comes from models and files loses its control characters here: a terminal
+//! would obey them.
+
+use std::fmt;
+
+/// Rows under headings, as wide as they need to be.
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(headings: &[&str]) -> Self {
+        Self { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()] }
+    }
+
+    /// Adds a row; cells beyond the headings are shown all the same.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| clean(&cell)).collect());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
+        for (number, row) in self.rows.iter().enumerate() {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let line = cells.join("  ");
+            write!(f, "{}{}", if number == 0 { "" } else { "\n" }, line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A text on one line, without control characters.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The same, cut to so many characters.
+pub fn excerpt(text: &str, most: usize) -> String {
+    let mut cut: String = clean(text).chars().take(most + 1).collect();
+    if cut.chars().count() > most {
+        cut.pop();
+        cut.pop();
+        cut.push('…');
+    }
+    cut
+}
+
+/// A length of time, as short as it can be said: `12ms`, `0.4s`, `2m 5s`, `3h 20m`.
+pub fn span(milliseconds: i64) -> String {
+    let seconds = milliseconds / 1000;
+    match milliseconds.max(0) {
+        ms @ 0..100 => format!("{ms}ms"),
+        ms @ 100..60_000 => format!("{:.1}s", ms as f64 / 1000.0),
+        60_000..3_600_000 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600_000..86_400_000 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// `1 item`, `2 items`.
+pub fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_blanks() {
+        let mut table = Table::new(&["ID", "NAME"]);
+        table.row(["1".into(), "böse\u{1b}[31m".into()]);
+        table.row(["1000".into(), String::new()]);
+        assert_eq!(table.to_string(), "ID    NAME\n1     böse [31m\n1000");
+    }
+
+    #[test]
+    fn lengths_of_time_are_short() {
+        let spans = [0, 99, 100, 59_940, 60_000, 3_600_000, 90_000_000].map(span);
+        assert_eq!(spans, ["0ms", "99ms", "0.1s", "59.9s", "1m 0s", "1h 0m", "1d 1h"]);
+    }
+
+    #[test]
+    fn an_excerpt_says_that_it_is_one() {
+        assert_eq!(excerpt("abc", 3), "abc");
+        assert_eq!(excerpt("ab\ncd", 4), "ab …");
+    }
+}
