@@ -85,7 +85,7 @@ impl Config {
             Some("json") => LogFormat::Json,
             Some(other) => bail!("KROWOC_LOG_FORMAT is `{other}`; expected `text` or `json`"),
         };
-        let filter = get("KROWOC_LOG")?.unwrap_or_else(|| "info,sqlx=warn".into());
+        let filter = get("KROWOC_LOG")?.unwrap_or_else(|| "info,sqlx=warn,poem=warn,apalis_core=warn".into());
         let allow_private_addresses = match get("KROWOC_HTTP_ALLOW_PRIVATE")?.as_deref() {
             None | Some("false") => false,
             Some("true") => true,
@@ -141,7 +141,10 @@ mod tests {
         assert!(home.starts_with("/home/ada") && home.ends_with("krowoc"), "{}", home.display());
         assert_eq!(config.bind.to_string(), "127.0.0.1:7070");
         assert_eq!(config.keep_runs, None, "records are removed unasked");
-        assert_eq!(config.log, LogConfig { filter: "info,sqlx=warn".into(), format: LogFormat::Text, colour: true });
+        assert_eq!(
+            config.log,
+            LogConfig { filter: "info,sqlx=warn,poem=warn,apalis_core=warn".into(), format: LogFormat::Text, colour: true }
+        );
     }
 
     #[test]

@@ -94,7 +94,6 @@ impl Progress for Tree {
         let now = Local::now().into();
         for (bar, step) in self.bars.iter().zip(steps) {
             bar.set_message(format!("{} {}", painted(step.status, self.colour), with_age(step, now)));
-            bar.tick();
         }
     }
 
@@ -151,12 +150,20 @@ fn described(step: &StepView) -> String {
     if step.attempts > 1 {
         parts.push(format!("attempt {}", step.attempts));
     }
-    parts.extend(step.duration_ms.map(|ms| span(ms.into())));
+    parts.extend(took(step).map(span));
     parts.extend(step.tokens.map(|tokens| format!("{} tokens", tokens.input + tokens.output)));
     if let Some(error) = &step.error {
         parts.push(format!("{}: {}", error.class, excerpt(&error.message, 160)));
     }
     parts.join(" ")
+}
+
+/// A map's last attempt only gathers what its items brought: of a map, the whole time is told.
+fn took(step: &StepView) -> Option<i64> {
+    match (step.items, step.started_at.zip(step.finished_at)) {
+        (Some(_), Some((start, end))) => Some((end - start).num_milliseconds()),
+        _ => step.duration_ms.map(i64::from),
+    }
 }
 
 fn with_age(step: &StepView, now: DateTime<Utc>) -> String {
@@ -250,6 +257,19 @@ mod tests {
         assert_eq!(lines(&mut out, map(0, 0)), ["… draft working on its items 0/20 items"]);
         assert!(lines(&mut out, map(1, 0)).is_empty());
         assert_eq!(lines(&mut out, map(2, 1)), ["… draft working on its items 2/20 items, 1 failed"]);
+    }
+
+    #[test]
+    fn a_map_took_as_long_as_its_items() {
+        let start = DateTime::UNIX_EPOCH;
+        let map = StepView {
+            items: Some(MapProgress { total: 20, done: 20, failed: 0, running: 0 }),
+            started_at: Some(start),
+            finished_at: Some(start + chrono::TimeDelta::seconds(90)),
+            duration_ms: Some(9),
+            ..step(StepStatus::Succeeded, 1)
+        };
+        assert_eq!(drawn(&map, false), "✓ draft 20/20 items 1m 30s");
     }
 
     #[test]

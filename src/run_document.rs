@@ -14,6 +14,7 @@ use krowoc_engine::{
         dead_letters::{self, LetterFilter, LetterState, LetterView},
         runs::{self, RunDetail, RunState},
         steps::{self, StepView},
+        usage::{self, StepUsage, Tokens},
     },
 };
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct RunDocument {
     pub steps: Vec<StepView>,
     /// Attempts that brought no result, those of map items too.
     pub failed_attempts: Vec<AttemptView>,
+    /// What the steps used of models, by step, those in maps too.
+    pub usage: Vec<StepUsage>,
     /// Steps that failed for good, those of map items too.
     pub dead_letters: Vec<LetterView>,
 }
@@ -51,6 +54,7 @@ impl RunDocument {
             run: runs::show(conn, scope, run).await?,
             steps: steps::steps(conn, scope, run, &version.dag).await?,
             failed_attempts: tried.into_iter().filter(|attempt| !matches!(attempt.status.as_str(), "succeeded" | "skipped")).collect(),
+            usage: usage::by_step(conn, scope, run, &version.dag).await?,
             dead_letters: dead_letters::list(conn, scope, &filter, None, MOST).await?,
         })
     }
@@ -91,6 +95,11 @@ impl RunDocument {
     /// The steps, one line each, and attempts that failed.
     pub fn body(&self, colour: bool) -> Vec<String> {
         let mut lines: Vec<String> = self.steps.iter().map(|step| drawn(step, colour)).collect();
+        if let Some(total) = self.total() {
+            let cached = if total.cached_input > 0 { format!(", {} of them cached", total.cached_input) } else { String::new() };
+            let calls = count(total.calls as usize, "model call");
+            lines.push(format!("{calls}: {} tokens in{cached}, {} tokens out", total.input, total.output));
+        }
         if !self.failed_attempts.is_empty() {
             lines.extend([String::new(), "Attempts without a result:".into()]);
         }
@@ -137,6 +146,13 @@ impl RunDocument {
             _ => lines.push(format!("Once the cause is mended:  krowoc dlq redrive --run {}", run.id)),
         }
         lines
+    }
+
+    /// What all steps used, if any called a model.
+    fn total(&self) -> Option<Tokens> {
+        let mut total = Tokens::default();
+        self.usage.iter().for_each(|step| total += step.tokens);
+        (total.calls > 0).then_some(total)
     }
 
     fn took(&self) -> String {

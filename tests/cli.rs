@@ -187,6 +187,9 @@ async fn a_run_that_fails_ends_with_1_and_its_redrive_runs_what_had_failed() {
     let attempts: Vec<_> =
         document["steps"].as_array().expect("steps").iter().map(|s| (s["path"].clone(), s["attempts"].clone())).collect();
     assert!(attempts.contains(&(json!("before"), json!(1))) && attempts.contains(&(json!("call"), json!(4))), "{document:#}");
+    assert_eq!(document["usage"][0]["step"], "call", "{document:#}");
+    let failed: Vec<_> = document["failed_attempts"].as_array().expect("attempts").iter().map(|a| a["attempt"].clone()).collect();
+    assert_eq!(failed, [1, 2, 3], "{document:#}");
     assert_eq!(place.krowoc(&["dlq", "list", "--state", "resolved", "--json"]).json()[0]["id"], letter);
     place.krowoc(&["dlq", "redrive", "--run", &run]).expect(1, &["no open dead letters", "krowoc runs show"]);
     place.done().await;

@@ -25,7 +25,9 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
     let version = flows::register(ground, &flows::chain(STEPS)).await?;
     let (mut floor, mut meter) = (Floor::prepare(ground).await?, Meter::connect(&ground.options).await?);
     let floor_rows = (runs * STEPS).min(100_000);
+    let before = meter.read().await?;
     let mut plain = floor.commit_by_thousand(floor_rows).await?;
+    let floor_cost = meter.since(before).await?;
     let history = finished_runs(ground, version, settings.history.div_ceil(STEPS)).await?;
     let old = match settings.old_snapshot {
         true => Some(OldSnapshot::take(ground).await?),
@@ -64,6 +66,8 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
         floor_value: floor_rate,
     };
     let report = Report::new(headline, (runs * STEPS) as u64, cost)
+        .floor_cost(floor_rows, floor_cost)
+        .counters(&stats)
         .with("runs", runs)
         .with("steps_per_run", STEPS)
         .with("history_steps", history * STEPS)

@@ -21,10 +21,12 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
     let (mut floor, mut meter) = (Floor::prepare(ground).await?, Meter::connect(&ground.options).await?);
     let worker = ground.worker(settings.concurrency()).await?;
     let (local, stats) = (worker.local(), worker.stats());
-    let (mut per_step, mut floors, mut cost) = (vec![], vec![], Cost::default());
+    let (mut per_step, mut floors, mut cost, mut floor_cost) = (vec![], vec![], Cost::default(), Cost::default());
     for run in 0..WARM_UP + runs {
         // In turns, so that both see the machine in the same state.
+        let before = meter.read().await?;
         let plain = floor.commit_each(STEPS).await?;
+        let plain_cost = meter.since(before).await?;
         let before = meter.read().await?;
         let began = Instant::now();
         ground.engine.start_runs(&ground.scope, &[flows::run(version)], Some(&*local)).await?;
@@ -32,6 +34,7 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
         let took = began.elapsed();
         if run >= WARM_UP {
             cost.add(meter.since(before).await?);
+            floor_cost.add(plain_cost);
             per_step.push(took.as_secs_f64() * 1e3 / STEPS as f64);
             floors.push(plain.as_secs_f64() * 1e3 / STEPS as f64);
         }
@@ -47,6 +50,8 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
         floor_value: floors.p50(),
     };
     Ok(Report::new(headline, (runs * STEPS) as u64, cost)
+        .floor_cost(runs * STEPS, floor_cost)
+        .counters(&stats)
         .with("runs", runs)
         .with("steps_per_run", STEPS)
         .figure("p99_ms", per_step.p99())

@@ -23,9 +23,11 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
     let worker = ground.worker(settings.concurrency()).await?;
     let (local, stats) = (worker.local(), worker.stats());
     let before_all_mb = meter::resident_mb(std::process::id());
-    let (mut took, mut floors, mut cost) = (vec![], vec![], Cost::default());
+    let (mut took, mut floors, mut cost, mut floor_cost) = (vec![], vec![], Cost::default(), Cost::default());
     for run in 0..WARM_UP + runs {
+        let before = meter.read().await?;
         let plain = plainly(&mut floor, items).await?;
+        let plain_cost = meter.since(before).await?;
         let before = meter.read().await?;
         let began = Instant::now();
         let started = ground.engine.start_runs(&ground.scope, &[flows::run(version)], Some(&*local)).await?;
@@ -33,6 +35,7 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
         let elapsed = began.elapsed();
         if run >= WARM_UP {
             cost.add(meter.since(before).await?);
+            floor_cost.add(plain_cost);
             took.push(elapsed.as_secs_f64() * 1e3);
             floors.push(plain.as_secs_f64() * 1e3);
         }
@@ -57,6 +60,8 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
         floor_value: floors.p50(),
     };
     let report = Report::new(headline, (runs * (items + 2)) as u64, cost)
+        .floor_cost(runs * (items + 2), floor_cost)
+        .counters(&stats)
         .with("runs", runs)
         .with("items", items)
         .figure("p99_ms", took.p99())

@@ -33,7 +33,7 @@ pub fn fan(items: usize) -> String {
 /// A map over the input's documents, with a simulated call of `latency` for each.
 pub fn calls(latency: &str) -> String {
     format!(
-        "krowoc: v1\nname: calls\nsteps:\n  calls:\n    map:\n      over: ${{{{ input.documents }}}}\n      as: document\n      steps:\n        call:\n          timeout: 1h\n          llm:\n            model: sim/instant?latency={latency}\n            messages:\n              - role: user\n                content: ${{{{ document }}}}\n"
+        "krowoc: v1\nname: calls\nsteps:\n  calls:\n    map:\n      over: ${{{{ input.documents }}}}\n      as: document\n      steps:\n        call:\n          timeout:\n            attempt: 1h\n            idle: 1h\n          llm:\n            model: sim/instant?latency={latency}\n            messages:\n              - role: user\n                content: ${{{{ document }}}}\n"
     )
 }
 

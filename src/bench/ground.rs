@@ -31,7 +31,7 @@ pub struct Ground {
 
 enum Server {
     Own { local: Local, home: Home },
-    Given { url: PgConnectOptions, database: String },
+    Given { url: Box<PgConnectOptions>, database: String },
 }
 
 impl Ground {
@@ -121,7 +121,7 @@ async fn given(url: &str) -> anyhow::Result<(Server, PgConnectOptions)> {
         .context("making a scratch database; the user needs the right to create one")?;
     admin.close().await?;
     let options = url.clone().database(&database);
-    Ok((Server::Given { url, database }, options))
+    Ok((Server::Given { url: Box::new(url), database }, options))
 }
 
 impl Server {

@@ -5,7 +5,7 @@ use super::{
     Settings,
     floor::Floor,
     flows,
-    ground::Ground,
+    ground::{Ground, runs_ended},
     meter::Meter,
     report::{Headline, Report},
     spread::Spread,
@@ -50,7 +50,8 @@ pub async fn measure(ground: &Ground, settings: &Settings, started: &mut Unbound
     let starts = first_starts(started, submitted.len()).await?;
     let cost = meter.since(before).await?;
     plain.extend(paced_commits(&mut floor, arrivals / 4).await?);
-    super::ground::runs_ended(&worker.stats(), submitted.len()).await;
+    let stats = worker.stats();
+    runs_ended(&stats, submitted.len()).await;
     worker.stop().await?;
     ground.verify(submitted.len()).await?;
     let mut waits = vec![];
@@ -68,6 +69,7 @@ pub async fn measure(ground: &Ground, settings: &Settings, started: &mut Unbound
     };
     let report = Report::new(headline, submitted.len() as u64, cost)
         .with("variant", if settings.across { "across" } else { "in process" })
+        .counters(&stats)
         .with("arrivals", arrivals)
         .figure("p50_ms", waits.p50())
         .figure("p99_ms", waits.p99())

@@ -1,9 +1,10 @@
 //! What a work found: for programs, and as a small table for people.
 
 use super::meter::{self, Cost, Cpu};
+use krowoc_engine::worker::Stats;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::fmt::Write;
+use std::{fmt::Write, sync::atomic::Ordering::Relaxed};
 
 /// A work's figures. `ratio` is value by floor: for times how many floors it takes, for rates the share of the floor that is left.
 #[derive(Serialize)]
@@ -16,6 +17,7 @@ pub struct Report {
     ratio: f64,
     steps: u64,
     cpu_s_per_1000_steps: Option<Cpu>,
+    floor_cpu_s_per_1000_steps: Option<Cpu>,
     wal_bytes_per_step: f64,
     rss_mb: Option<f64>,
     peak_rss_mb: Option<f64>,
@@ -64,7 +66,8 @@ impl Report {
             floor_value: round(floor_value),
             ratio: round(value / floor_value),
             steps,
-            cpu_s_per_1000_steps: cost.cpu.map(|c| Cpu { krowoc: round(c.krowoc / thousands), postgres: round(c.postgres / thousands) }),
+            cpu_s_per_1000_steps: cost.cpu.map(|c| c.by(thousands)),
+            floor_cpu_s_per_1000_steps: None,
             wal_bytes_per_step: round(cost.wal_bytes as f64 / steps.max(1) as f64),
             rss_mb: meter::resident_mb(me).map(round),
             peak_rss_mb: meter::peak_resident_mb(me).map(round),
@@ -83,6 +86,22 @@ impl Report {
     /// Another measured figure.
     pub fn figure(self, name: &str, value: f64) -> Self {
         self.with(name, round(value))
+    }
+
+    /// What the floor's rows cost: processor time depends less than time itself on what else the machine does.
+    pub fn floor_cost(mut self, rows: usize, cost: Cost) -> Self {
+        self.floor_cpu_s_per_1000_steps = cost.cpu.map(|c| c.by(rows as f64 / 1000.0));
+        self
+    }
+
+    /// What the worker counted.
+    pub fn counters(self, stats: &Stats) -> Self {
+        let (steps, commits) = (stats.steps.load(Relaxed), stats.commits.load(Relaxed));
+        self.with("worker_commits", commits)
+            .figure("worker_steps_per_commit", steps as f64 / commits.max(1) as f64)
+            .with("worker_claims", stats.claims.load(Relaxed))
+            .with("worker_conflicts", stats.conflicts.load(Relaxed))
+            .with("worker_refused", stats.refused.load(Relaxed))
     }
 
     /// The memory of other processes than this one.
@@ -125,6 +144,9 @@ impl Report {
         if let Some(cpu) = self.cpu_s_per_1000_steps {
             rows.push(("CPU s per 1,000 steps: krowoc, postgres".into(), format!("{}, {}", number(cpu.krowoc), number(cpu.postgres))));
         }
+        if let Some(cpu) = self.floor_cpu_s_per_1000_steps {
+            rows.push(("CPU s per 1,000 of the floor's rows".into(), format!("{}, {}", number(cpu.krowoc), number(cpu.postgres))));
+        }
         rows.push(("write-ahead log per step".into(), format!("{} bytes", number(self.wal_bytes_per_step))));
         if let (Some(now), Some(peak)) = (self.rss_mb, self.peak_rss_mb) {
             rows.push(("resident memory, peak".into(), format!("{}, {} MB", number(now), number(peak))));
@@ -143,6 +165,12 @@ impl Report {
             let _ = writeln!(table, "{name:width$}  {value}");
             table
         })
+    }
+}
+
+impl Cpu {
+    fn by(self, thousands: f64) -> Self {
+        Self { krowoc: round(self.krowoc / thousands), postgres: round(self.postgres / thousands) }
     }
 }
 

@@ -26,13 +26,15 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
     let (mut floor, mut meter) = (Floor::prepare(ground).await?, Meter::connect(&ground.options).await?);
     let worker = ground.worker(settings.concurrency()).await?;
     let (local, stats) = (worker.local(), worker.stats());
-    let (mut rates, mut floors, mut cost, mut ended) = (vec![], vec![], Cost::default(), 0);
+    let (mut rates, mut floors, mut cost, mut floor_cost, mut ended) = (vec![], vec![], Cost::default(), Cost::default(), 0);
     let warm_up = (runs / 10).max(SLICE);
     submit(ground, version, warm_up, Some(&*local)).await?;
     ended += warm_up;
     runs_ended(&stats, ended).await;
     for _ in 0..settings.passes {
+        let before = meter.read().await?;
         let plain = floor.commit_by_thousand(runs * STEPS).await?;
+        floor_cost.add(meter.since(before).await?);
         let before = meter.read().await?;
         let began = Instant::now();
         submit(ground, version, runs, Some(&*local)).await?;
@@ -55,6 +57,8 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
         floor_value: floors.p50(),
     };
     Ok(Report::new(headline, (runs * STEPS * settings.passes) as u64, cost)
+        .floor_cost(runs * STEPS * settings.passes, floor_cost)
+        .counters(&stats)
         .with("runs", runs)
         .with("steps_per_run", STEPS)
         .with("passes", settings.passes)

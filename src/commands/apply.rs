@@ -23,8 +23,9 @@ Examples:
   krowoc apply workflows/support-triage.yaml
   krowoc apply --json workflows/ | jq -r '.[] | select(.created) | .workflow'
 
-Everything is checked first; if any file has a problem, nothing is registered and the exit code is 1. A file whose content
-was registered before stays the same version. Runs that have been started keep the version that they were started with.")]
+Everything is checked first; if any file has a problem, nothing is registered and the exit code
+is 1. A file whose content was registered before stays the same version. Runs that have been
+started keep the version that they were started with.")]
 pub struct Apply {
     /// Workflow files, or folders of them
     #[arg(default_value = "workflows", value_name = "PATH")]

@@ -90,8 +90,8 @@ Examples:
   krowoc dlq redrive --run 0198c0de-1234         every open one of a run
   krowoc dlq list --class overloaded --json | jq -r '.[].id' | xargs krowoc dlq redrive
 
-Redriving twice does nothing more. A newer version of the workflow does not apply: the run keeps its own. The exit code is 1 if
-any was refused.")]
+Redriving twice does nothing more. A newer version of the workflow does not apply: the run keeps
+its own. The exit code is 1 if any was refused.")]
 struct Redrive {
     /// Dead letters' ids
     #[arg(value_name = "ID", group = "which")]

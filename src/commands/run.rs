@@ -34,14 +34,16 @@ Examples:
   krowoc run workflows/review.yaml --input @paper.json --json | jq .output
   krowoc run workflows/nightly.yaml --detach --idempotency-key nightly-2026-11-23
 
-The workflow is checked and registered, then a run of it is started, and this process works on whatever is ready in the
-workflow's task queues until the run has ended: on a database that others use too, that includes steps of other runs.
-Progress goes to standard error; the run's output goes to standard output, a text as it is, anything else as JSON.
+The workflow is checked and registered, then a run of it is started, and this process works on
+whatever is ready in the workflow's task queues until the run has ended; on a database that others
+use too, that includes steps of other runs. Progress goes to standard error; the run's output goes
+to standard output, a text as it is, anything else as JSON.
 
-Ctrl-C lets steps in flight end and leaves the run as it is: `krowoc worker` goes on with it. A second Ctrl-C stops at once.
+Ctrl-C lets steps in flight end and leaves the run as it is: `krowoc worker` goes on with it.
+A second Ctrl-C stops at once.
 
-The exit code is 0 if the run succeeded, 1 if it failed or could not be started, 3 if it was cancelled, 130 if it was
-interrupted and goes on later.")]
+The exit code is 0 if the run succeeded, 1 if it failed or could not be started, 3 if it was
+cancelled, 130 if it was interrupted and goes on later.")]
 pub struct Run {
     /// The workflow file
     file: PathBuf,
@@ -70,12 +72,11 @@ impl Run {
         let Some(compiled) = self.compile(config)? else { return Ok(ExitCode::FAILURE) };
         let input = run_input::read(self.input.as_deref(), &self.settings)?;
         let input = Payload::of(&input).context("--input")?;
-        let signals = Signals::listen()?;
         Session::with(config, async |session| {
             let scope = Scope::local("cli");
             match self.detach {
                 true => self.leave(session, &scope, &compiled, input).await,
-                false => self.carry_out(session, &scope, &compiled, input, signals, config.log.colour).await,
+                false => self.carry_out(session, &scope, &compiled, input, config.log.colour).await,
             }
         })
         .await
@@ -149,9 +150,10 @@ impl Run {
         scope: &Scope,
         compiled: &Compiled,
         input: Payload,
-        mut signals: Signals,
         colour: bool,
     ) -> anyhow::Result<ExitCode> {
+        // Only now: until there is something to leave in good order, Ctrl-C simply ends the process.
+        let mut signals = Signals::listen()?;
         let engine = &session.engine;
         let config = WorkerConfig { name: format!("run/{}", std::process::id()), queues: queues_of(compiled), ..WorkerConfig::default() };
         let worker = engine.worker(config).await?;

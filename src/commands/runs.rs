@@ -86,8 +86,8 @@ Examples:
   krowoc runs watch 0198c0de-1234
   krowoc runs watch 0198c0de-1234 --json | jq .output
 
-The exit code is 0 if the run succeeded, 1 if it failed, 3 if it was cancelled, 130 if watching was interrupted (which the run
-does not notice).")]
+The exit code is 0 if the run succeeded, 1 if it failed, 3 if it was cancelled, 130 if watching
+was interrupted, which the run does not notice.")]
 struct Watch {
     /// The run's id, or its first 8 characters or more
     run: String,
@@ -101,7 +101,8 @@ struct Watch {
 Examples:
   krowoc runs cancel 0198c0de-1234
 
-Nothing new starts from then on; steps in flight are stopped by their workers. Cancelling twice does nothing more.")]
+Nothing new starts from then on; steps in flight are stopped by their workers. Cancelling twice
+does nothing more.")]
 struct Cancel {
     /// The run's id, or its first 8 characters or more
     run: String,
@@ -120,11 +121,10 @@ fn run_states() -> impl TypedValueParser<Value = RunState> {
 impl Runs {
     pub async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let colour = config.log.colour;
-        let signals = Signals::listen()?;
         Session::with(config, async |session| match self.action {
             Action::List(command) => command.run(session).await,
             Action::Show(command) => command.run(session, colour).await,
-            Action::Watch(command) => command.run(session, colour, signals).await,
+            Action::Watch(command) => command.run(session, colour).await,
             Action::Cancel(command) => command.run(session).await,
         })
         .await
@@ -205,7 +205,8 @@ impl Show {
 }
 
 impl Watch {
-    async fn run(self, session: &Session, colour: bool, mut signals: Signals) -> anyhow::Result<ExitCode> {
+    async fn run(self, session: &Session, colour: bool) -> anyhow::Result<ExitCode> {
+        let mut signals = Signals::listen()?;
         let run = named(session, &self.run).await?;
         let scope = scope();
         let followed = Followed::find(&session.engine, &scope, run).await?;

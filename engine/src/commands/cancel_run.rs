@@ -5,7 +5,7 @@ use crate::{
     executor::StepError,
     id::{RunId, Scope, ScopePath},
     lifecycle::{RunEvent, RunStatus},
-    store::{lanes, records, runs},
+    store::{lanes, records, redrive, runs},
 };
 use sqlx::{Connection, PgConnection};
 
@@ -52,6 +52,8 @@ pub(crate) async fn stop_run(
             runs::set_error(&mut tx, run, &records::to_json(error)?).await?;
         }
     }
+    // Before the lanes: items that end hold their map first.
+    redrive::lock_maps(&mut tx, run).await?;
     let in_flight = lanes::stop(&mut tx, run).await?;
     let status = if finish_stopped(&mut tx, run).await? { RunStatus::Cancelled } else { next };
     if in_flight > 0 {

@@ -15,7 +15,11 @@ use crate::{
     version::{Version, Versions},
 };
 use sqlx::{Connection, PgConnection};
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A run to start.
 #[derive(Clone, Debug)]
@@ -62,6 +66,8 @@ pub struct LocalStep {
     pub(crate) claimed: Claimed,
     pub(crate) version: Arc<Version>,
     pub(crate) input: Payload,
+    /// When its lease was asked for.
+    pub(crate) asked: Instant,
 }
 
 /// Starts a slice of runs in one transaction, all or none. Input that misses its workflow's schema is refused with every problem,
@@ -89,6 +95,7 @@ pub async fn start_runs(
         Some(worker) if prepared.new.keys.is_none() && prepared.new.lane_queue.iter().all(|q| worker.serves(*q)) => worker.reserve(lanes),
         _ => 0,
     };
+    let asked = Instant::now();
     let report = match insert(conn, scope, slice, &prepared, mine, by).await {
         Ok(report) => report,
         Err(e) => {
@@ -99,7 +106,7 @@ pub async fn start_runs(
         }
     };
     if let Some(worker) = local {
-        worker.dispatch(prepared.born_leased(slice, &loaded, mine, by));
+        worker.dispatch(prepared.born_leased(slice, &loaded, mine, by, asked));
         if lanes > mine {
             worker.wake();
         }
@@ -190,7 +197,7 @@ impl Prepared {
         p
     }
 
-    fn born_leased(&self, slice: &[StartRun], versions: &[Arc<Version>], mine: usize, by: Holder) -> Vec<LocalStep> {
+    fn born_leased(&self, slice: &[StartRun], versions: &[Arc<Version>], mine: usize, by: Holder, asked: Instant) -> Vec<LocalStep> {
         let n = &self.new;
         (0..mine)
             .map(|i| {
@@ -210,7 +217,12 @@ impl Prepared {
                     overdue: Duration::ZERO,
                 };
                 let state = VersionedState { version: 1, frame: FrameState::start(&versions[at].dag, FrameIx::ROOT) };
-                LocalStep { claimed: Claimed { lease, state: Some(state) }, version: versions[at].clone(), input: slice[at].input.clone() }
+                LocalStep {
+                    claimed: Claimed { lease, state: Some(state) },
+                    version: versions[at].clone(),
+                    input: slice[at].input.clone(),
+                    asked,
+                }
             })
             .collect()
     }

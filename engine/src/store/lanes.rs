@@ -53,8 +53,28 @@ pub(crate) async fn count(conn: &mut PgConnection, run: RunId) -> Result<i64, sq
 }
 
 /// Stops a run's lanes: what is leased may only end, everything else is gone at once. Returns how many attempts are in flight.
+///
+/// An attempt that ends without ending its step writes its lane under no other lock, so a lane that was leased when a statement began may
+/// wait for items or a timer when the statement gets at it, and is passed over: hence again until nothing has moved. The caller holds the
+/// run's scopes and maps.
 pub(crate) async fn stop(conn: &mut PgConnection, run: RunId) -> Result<u64, sqlx::Error> {
+    loop {
+        let in_flight = stop_once(conn, run).await?;
+        let moved = sqlx::query_scalar!(
+            "SELECT EXISTS (SELECT FROM krowoc.span WHERE run_id = $1) OR EXISTS (SELECT FROM krowoc.lane WHERE run_id = $1 AND state <> 'aborting') AS \"moved!\"",
+            run.0
+        )
+        .fetch_one(&mut *conn)
+        .await?;
+        if !moved {
+            return Ok(in_flight);
+        }
+    }
+}
+
+async fn stop_once(conn: &mut PgConnection, run: RunId) -> Result<u64, sqlx::Error> {
     sqlx::query!("DELETE FROM krowoc.span WHERE run_id = $1", run.0).execute(&mut *conn).await?;
+    sqlx::query!("SELECT lane FROM krowoc.lane WHERE run_id = $1 ORDER BY scope, lane FOR UPDATE", run.0).fetch_all(&mut *conn).await?;
     sqlx::query!("DELETE FROM krowoc.lane WHERE run_id = $1 AND state NOT IN ('leased', 'aborting')", run.0).execute(&mut *conn).await?;
     let done = sqlx::query!("UPDATE krowoc.lane SET state = 'aborting' WHERE run_id = $1 AND state IN ('leased', 'aborting')", run.0)
         .execute(conn)

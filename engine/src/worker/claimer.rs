@@ -44,6 +44,11 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
             wait_for_slot(shared, conn).await?;
             continue;
         }
+        let claiming = shared.claiming();
+        // Asked again under the count: a stop either sees this claim or is seen by it.
+        if shared.stopping.is_cancelled() {
+            return Ok(());
+        }
         let want = shared.take_slots(BATCH);
         if want == 0 {
             continue;
@@ -55,6 +60,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
                 return Err(e);
             }
         };
+        drop(claiming);
         reconnect.succeeded();
         shared.free_slots(want - got);
         shared.measure_slots();
@@ -106,7 +112,7 @@ async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<
         let Some(version) = shared.registry.versions.get(lease.version) else { continue };
         got += 1;
         let inputs = Inputs { complete: !version.needs_loading(&lease), ..Default::default() };
-        shared.dispatch(lease, version, state, inputs);
+        shared.dispatch(lease, version, state, inputs, asked);
     }
     Ok(got)
 }

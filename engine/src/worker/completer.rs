@@ -38,7 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedRec
         let tally = Tally::of(&ended);
         shared.measures.commit_batch.record(slots as f64);
         let mut pending = vec![Batch::decide(ended, || crate::commands::complete_attempts::Room::chance(&*shared))];
-        let mut done = Completed::default();
+        let (mut done, mut asked) = (Completed::default(), None);
         while let Some(batch) = pending.last_mut() {
             if batch.is_empty() {
                 pending.pop();
@@ -48,8 +48,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedRec
                 conn = reconnect.connect(&shared.closed).await;
             }
             let Some(connection) = &mut conn else { return };
+            let now = Instant::now();
             match apply(&shared, connection, &mut cache, batch, &mut done).await {
-                Ok(()) => reconnect.succeeded(),
+                Ok(()) => {
+                    asked.get_or_insert(now);
+                    reconnect.succeeded();
+                }
                 Err(e) if is_permanent(&e) => give_way(&mut pending, &e),
                 Err(e) => {
                     reconnect.failed(&e);
@@ -58,7 +62,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedRec
             }
         }
         shared.measures.ended(tally);
-        go_on(&shared, done, slots, &numbers);
+        go_on(&shared, done, slots, &numbers, asked.unwrap_or_else(Instant::now));
     }
 }
 
@@ -98,14 +102,14 @@ fn give_way(pending: &mut Vec<Batch>, error: &Error) {
 }
 
 /// After the commits: successors start, slots are freed, counters move.
-fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64]) {
+fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64], asked: Instant) {
     let kept = done.continued.len() + done.filled.len();
     for Continued { lease, version, inputs } in done.continued {
-        shared.dispatch(lease, version, None, inputs);
+        shared.dispatch(lease, version, None, inputs, asked);
     }
     for Claimed { lease, state } in done.filled {
         match shared.registry.versions.get(lease.version) {
-            Some(version) => shared.dispatch(lease, version, state, Default::default()),
+            Some(version) => shared.dispatch(lease, version, state, Default::default(), asked),
             // Not reachable: an item of the same version was completed here. Its lease would expire.
             None => tracing::error!(run = %lease.run, "a map ended whose version is unknown here"),
         }

@@ -159,6 +159,9 @@ async fn task(shared: &Shared, job: &Job, step: &Step, kind: &str, config: &Temp
         prompts: job.version.dag.prompts.clone(),
         idle_timeout: step.timeout.idle,
     };
+    if !shared.may_start(job.flight.number) {
+        return Ok(Outcome::Released);
+    }
     let output = timed(job, step, kind.as_ref(), &context, config).await?;
     check_output(step, output.output, output.usage)
 }

@@ -141,7 +141,10 @@ impl Worker {
             () = tokio::time::sleep(self.shared.config.drain) => false,
         };
         if !drained {
-            tracing::info!(in_flight = self.shared.in_flight(), "giving back steps in flight");
+            let in_flight = self.shared.in_flight();
+            if in_flight > 0 {
+                tracing::info!(in_flight, "giving back steps in flight");
+            }
             self.shared.abort_in_flight();
             // Giving back is a write like another; a database that does not answer must not keep the process.
             if tokio::time::timeout(LAST_WRITES, self.shared.wait_idle()).await.is_err() {

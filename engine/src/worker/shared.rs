@@ -22,7 +22,10 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI16, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicI16, AtomicI64, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
@@ -89,6 +92,8 @@ pub(crate) struct Shared {
     free: AtomicI64,
     flights: Vec<Mutex<HashMap<u64, InFlight>>>,
     in_flight: AtomicUsize,
+    /// What is in flight is to be given back, and so is whatever takes off from now on.
+    aborting: AtomicBool,
     landed: Notify,
     numbers: AtomicU64,
     completions: Vec<mpsc::UnboundedSender<(u64, Completion)>>,
@@ -144,6 +149,7 @@ impl Shared {
             free: AtomicI64::new(config.concurrency as i64),
             flights: (0..SHARDS).map(|_| Mutex::default()).collect(),
             in_flight: AtomicUsize::new(0),
+            aborting: AtomicBool::new(false),
             landed: Notify::new(),
             numbers: AtomicU64::new(0),
             completions,
@@ -188,17 +194,27 @@ impl Shared {
         self.flights[number as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a leased step on its way: to the loader while it lacks something, else to apalis. Its slot is taken already.
-    pub fn dispatch(&self, lease: Lease, version: Arc<Version>, loaded: Option<VersionedState>, inputs: Inputs) {
+    /// Sends a leased step on its way: to the loader while it lacks something, else to apalis. Its slot is taken already. The lease has
+    /// held since `asked` at the earliest.
+    pub fn dispatch(&self, lease: Lease, version: Arc<Version>, loaded: Option<VersionedState>, inputs: Inputs, asked: Instant) {
         let flight = Flight { number: self.numbers.fetch_add(1, Relaxed), cancelled: CancellationToken::new(), since: Instant::now() };
         let held = HeldLane { run: lease.run, scope: lease.scope.clone(), lane: lease.lane, token: lease.token };
-        let entry = InFlight { held, renewed: flight.since, cancelled: flight.cancelled.clone() };
+        let entry = InFlight { held, renewed: asked, cancelled: flight.cancelled.clone() };
         self.flights(flight.number).insert(flight.number, entry);
+        if self.aborting.load(SeqCst) {
+            flight.cancelled.cancel();
+        }
         self.in_flight.fetch_add(1, Relaxed);
         self.stats.started.fetch_add(1, Relaxed);
         let job = Job { lease, version, loaded, inputs, flight };
         // The receivers live as long as anything is in flight.
         let _ = if job.inputs.complete { self.jobs.send(job) } else { self.to_load.send(job) };
+    }
+
+    /// Is the lease of a step that has not begun still good, as far as this process can tell? A process that was frozen finds that out
+    /// here, before it repeats what others have carried out meanwhile.
+    pub fn may_start(&self, number: u64) -> bool {
+        self.flights(number).get(&number).is_some_and(|f| !f.cancelled.is_cancelled() && f.renewed.elapsed() < self.config.lease)
     }
 
     /// A loaded job goes to apalis.
@@ -230,6 +246,16 @@ impl Shared {
     /// Its completion is durable, or refused: nobody renews it any more.
     pub fn land(&self, number: u64) {
         self.flights(number).remove(&number);
+        self.leave();
+    }
+
+    /// Counts a claim as in flight until it is dropped: what it takes is leased before anybody here knows of it.
+    pub fn claiming(&self) -> Claiming<'_> {
+        self.in_flight.fetch_add(1, Relaxed);
+        Claiming(self)
+    }
+
+    fn leave(&self) {
         if self.in_flight.fetch_sub(1, Relaxed) == 1 {
             self.landed.notify_waiters();
         }
@@ -261,6 +287,8 @@ impl Shared {
 
     /// Everything in flight is to be given back.
     pub fn abort_in_flight(&self) {
+        // Set before looking: what takes off meanwhile is either seen here or sees this.
+        self.aborting.store(true, SeqCst);
         for shard in &self.flights {
             for flight in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
                 flight.cancelled.cancel();
@@ -320,6 +348,15 @@ impl Shared {
     }
 }
 
+/// A claim under way.
+pub(crate) struct Claiming<'a>(&'a Shared);
+
+impl Drop for Claiming<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
 impl Room for Shared {
     fn take(&self) -> bool {
         self.take_slots(1) == 1
@@ -369,7 +406,7 @@ impl Local for Shared {
                 inputs.input = reads.input.then_some(step.input);
             }
             debug_assert_eq!(lease.scope, ScopePath::root());
-            Self::dispatch(self, lease, step.version, state, inputs);
+            Self::dispatch(self, lease, step.version, state, inputs, step.asked);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use crate::{
     verify::verify,
-    workflows::SHAPES,
+    workflows::{SHAPES, SLOW},
     world::{Dice, World},
 };
 use std::time::{Duration, Instant};
@@ -63,5 +63,48 @@ async fn what_a_thawed_worker_brings_is_refused() {
     println!("frozen: {refused} refused, {given_up} lost four times; {found:?}");
     assert!(refused >= FREEZES, "too little was refused: {refused}, {:?}", world.reports);
     assert!(found.repeated >= 5, "no frozen worker ended a step that another had taken over: {found:?}");
+    world.done().await;
+}
+
+/// The moment at which only the token tells: another has the step in its hands and has recorded nothing yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_is_carrying_out_is_not_ended_by_a_thawed_worker() {
+    const HITS: usize = 6;
+    let mut dice = Dice::new("frozen::another");
+    let mut world = World::new("frozen-another").await;
+    for _ in 0..2 {
+        world.add_worker();
+    }
+    let deadline = Instant::now() + Duration::from_secs(90);
+    let mut hits = 0;
+    while hits < HITS {
+        assert!(Instant::now() < deadline, "only {hits} freezes left something to another");
+        world.start(&[SLOW; 2]).await;
+        // In the middle of the items, whose 400 ms have long passed when the worker goes on.
+        tokio::time::sleep(Duration::from_millis(50 + dice.below(300))).await;
+        let at = dice.below(2) as usize;
+        world.workers[at].freeze();
+        let give_up = Instant::now() + world.lease * 3;
+        loop {
+            let taken_over: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM krowoc.lane WHERE state = 'leased' AND attempt > 1 AND losses > 0")
+                    .fetch_one(world.engine.pool())
+                    .await
+                    .expect("counted");
+            hits += usize::from(taken_over > 0);
+            if taken_over > 0 || Instant::now() > give_up {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        world.workers[at].thaw();
+        world.all_ended(Duration::from_secs(20)).await;
+    }
+    let given_up = world.redrive_lost(Duration::from_secs(20)).await;
+    world.stop_workers();
+    let found = verify(&world).await;
+    let refused: usize = world.reports.iter().map(|r| r.refused).sum();
+    println!("frozen::another: {refused} refused, {given_up} lost four times; {found:?}");
+    assert!(refused >= HITS && found.lost >= HITS, "{refused} refused; {found:?}");
     world.done().await;
 }

@@ -73,7 +73,7 @@ async fn around_the_completing_commit() {
         let pid = loop {
             match world.ledger.latest_end() {
                 Some(pid) => break Some(pid),
-                None if world.live().await == 0 => break None,
+                None if world.live().await == 0 || Instant::now() > deadline => break None,
                 None => tokio::time::sleep(Duration::from_micros(200)).await,
             }
         };

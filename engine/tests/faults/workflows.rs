@@ -225,3 +225,26 @@ steps:
 output: ${{ steps.last.output }}
 ",
 };
+
+/// Long enough for others to be at it when a frozen worker goes on.
+pub const SLOW: Shape = Shape {
+    steps: 10,
+    status: "succeeded",
+    text: "
+krowoc: v1
+name: slow
+steps:
+  a: { ledger: { ms: 5, expects: 0, seed: '${{ input.seed }}' } }
+  b: { ledger: { ms: 400, expects: 1, in: ['${{ steps.a.output }}'] } }
+  c: { ledger: { ms: 5, expects: 1, in: ['${{ steps.b.output }}'] } }
+  m:
+    map:
+      over: ${{ range(6) }}
+      as: n
+      steps:
+        one: { ledger: { ms: 400, item: '${{ n }}' } }
+      collect: ${{ steps.one.output }}
+  last: { ledger: { ms: 5, expects: 7, in: ['${{ steps.c.output }}', '${{ steps.m.output }}'] } }
+output: ${{ steps.last.output }}
+",
+};

@@ -1,0 +1,8 @@
+//! Guarantees of the long-running processes, against the real binary and a real PostgreSQL: a worker drains and loses nothing, readiness
+//! is the truth, metrics have the names that are documented, a project under `krowoc dev` follows its files.
+
+mod dev;
+mod place;
+mod process;
+mod serve;
+mod worker;
