@@ -1,7 +1,7 @@
 //! **Guarantee (I6)**: whatever is exhausted is a dead letter; when many redrive it at once, it is redriven once, and no step that had
 //! succeeded is carried out again. (What a redrive opens and leaves alone, shape by shape, is tested beside `commands::redrive`.)
 //!
-//! **Guards**: the failed result is taken back under lock (`take_back`), so only one caller finds it; succeeded results stay.
+//! **Guards**: the run's lock, under which the failed result is taken back (`take_back`) and a step that is live already is let be (`is_live`).
 
 use crate::{ledger::Event, verify::verify, workflows::MENDED, world::World};
 use krowoc_engine::commands::{Redrive, redrive};
