@@ -2,9 +2,11 @@
 --
 -- These tables are empty at one moment and huge at the next, so plans must not depend on statistics: generic plans, no sequential scans,
 -- and `key = ANY (ARRAY[x])` where the planner must probe the inner index (plain `=` lets it scan the table as the outer side of a nested
--- loop). Without `jit = off` the penalty for disabled paths passes the JIT threshold. Names carry a version, so that old and new binaries
--- can run side by side. Lock order: scope_state by (run, scope) → map_state by key → span → lane → run. Claims, renewals and the reaper
--- take lanes and spans with SKIP LOCKED and wait for nothing.
+-- loop). Nor may a condition imply the predicate of a partial index: the planner would walk that index as the outer side, all leases for
+-- each key. Hence `state <> 'aborting'` beside a token, which is 'leased' by the table's CHECK, and never `state = 'leased'`. Without
+-- `jit = off` the penalty for disabled paths passes the JIT threshold. Names carry a version, so that old and new binaries can run side
+-- by side. Lock order: scope_state by (run, scope) → map_state by key → span → lane → run. Claims, renewals and the reaper take lanes and
+-- spans with SKIP LOCKED and wait for nothing.
 
 -- Starts a slice of runs. The first `mine` lanes are born leased: the starting process has free slots and nothing older waits.
 -- Runs whose idempotency key is taken are left out; the ids that were started come back.
@@ -163,7 +165,7 @@ BEGIN
         attempt = CASE k.state WHEN 'leased' THEN 1 ELSE 0 END, token = CASE k.state WHEN 'leased' THEN tok END, lease_until = CASE k.state WHEN 'leased' THEN until END,
         total_from = CASE k.state WHEN 'leased' THEN t END, ready_at = CASE k.state WHEN 'leased' THEN l.ready_at ELSE t END
       FROM unnest(c_run, c_scope, c_lane, c_token, c_step, c_queue, c_state) AS k(run, scp, lane, token, step, queue, state)
-      WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token AND l.state = 'leased';
+      WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token AND l.state <> 'aborting';
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n <> cardinality(c_run) THEN RAISE EXCEPTION 'stale token' USING ERRCODE = 'KR001'; END IF;
   END IF;
@@ -204,7 +206,7 @@ BEGIN
   UPDATE krowoc.scope_state s SET version = new, steps = st WHERE s.run_id = run AND s.scope = scp AND s.version = old;
   IF NOT FOUND THEN RAISE EXCEPTION 'frame moved' USING ERRCODE = 'KR001'; END IF;
   UPDATE krowoc.lane l SET step = nx, queue = qu, phase = 0, attempt = 1, failures = 0, losses = 0, token = tok, lease_until = t + make_interval(secs => lease), total_from = t
-    WHERE l.run_id = run AND l.scope = scp AND l.lane = ln AND l.token = held AND l.state = 'leased';
+    WHERE l.run_id = run AND l.scope = scp AND l.lane = ln AND l.token = held AND l.state <> 'aborting';
   IF NOT FOUND THEN RAISE EXCEPTION 'stale token' USING ERRCODE = 'KR001'; END IF;
   INSERT INTO krowoc.step_result (run_id, scope, step, attempt, seq, duration_ms, status, finished_at, output, usage)
     VALUES (run, scp, done, att, seq, ms, 'succeeded', t, body::json, usage::json);
@@ -224,7 +226,7 @@ BEGIN
   PERFORM 1 FROM unnest(m_run, m_scope, m_step) AS m(run, scp, stp) JOIN krowoc.map_state s ON s.run_id = ANY (ARRAY[m.run]) AND s.scope = m.scp AND s.step = m.stp FOR UPDATE OF s;
   WITH d AS (
       DELETE FROM krowoc.lane l USING unnest(r_run, r_scope, r_token, r_step, r_attempt, r_ms, r_status, r_output, r_blob, r_usage) AS k(run, scp, token, step, attempt, ms, status, output, blob, usage)
-      WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = 0 AND l.token = k.token AND l.state = 'leased'
+      WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = 0 AND l.token = k.token AND l.state <> 'aborting'
       RETURNING k.*),
     res AS (
       INSERT INTO krowoc.step_result (run_id, scope, step, attempt, seq, duration_ms, status, finished_at, output, output_blob, usage)
@@ -254,7 +256,7 @@ BEGIN
       UPDATE krowoc.lane l SET state = k.state::krowoc.lane_state, phase = k.phase, failures = k.failures, losses = k.losses, token = NULL, lease_until = NULL,
         ready_at = coalesce(k.due, t + make_interval(secs => k.delay)), total_from = l.total_from + make_interval(secs => k.excused)
       FROM unnest(k_run, k_scope, k_lane, k_token, k_state, k_phase, k_delay, k_due, k_failures, k_losses, k_excused) WITH ORDINALITY AS k(run, scp, lane, token, state, phase, delay, due, failures, losses, excused, at)
-      WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token AND l.state = 'leased'
+      WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token AND l.state <> 'aborting'
       RETURNING k.at::int, l.ready_at)
     , a AS (
       INSERT INTO krowoc.attempt (run_id, scope, step, attempt, status, class, duration_ms, finished_at, next_at, worker, error, usage)
@@ -289,8 +291,8 @@ DECLARE until timestamptz := krowoc.now() + make_interval(secs => lease);
 BEGIN
   UPDATE krowoc.lane l SET lease_until = until FROM (
     SELECT h.run_id, h.scope, h.lane FROM unnest(k_run, k_scope, k_lane, k_token) AS k(run, scp, lane, token)
-    JOIN krowoc.lane h ON h.run_id = ANY (ARRAY[k.run]) AND h.scope = k.scp AND h.lane = k.lane AND h.token = k.token AND h.state = 'leased' FOR UPDATE OF h SKIP LOCKED) x
+    JOIN krowoc.lane h ON h.run_id = ANY (ARRAY[k.run]) AND h.scope = k.scp AND h.lane = k.lane AND h.token = k.token AND h.state <> 'aborting' FOR UPDATE OF h SKIP LOCKED) x
     WHERE l.run_id = ANY (ARRAY[x.run_id]) AND l.scope = x.scope AND l.lane = x.lane;
   RETURN QUERY SELECT k.at::int FROM unnest(k_run, k_scope, k_lane, k_token) WITH ORDINALITY AS k(run, scp, lane, token, at)
-    JOIN krowoc.lane h ON h.run_id = ANY (ARRAY[k.run]) AND h.scope = k.scp AND h.lane = k.lane AND h.token = k.token AND h.state = 'leased';
+    JOIN krowoc.lane h ON h.run_id = ANY (ARRAY[k.run]) AND h.scope = k.scp AND h.lane = k.lane AND h.token = k.token AND h.state <> 'aborting';
 END $$;

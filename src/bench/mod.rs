@@ -19,8 +19,8 @@ mod throughput;
 pub use latency::submit_to;
 pub use report::Report;
 
-use crate::config::Config;
-use anyhow::bail;
+use crate::{config::Config, signals::Signals};
+use anyhow::anyhow;
 use clap::ValueEnum;
 use ground::Ground;
 use krowoc_engine::worker::WorkerConfig;
@@ -76,6 +76,7 @@ impl Settings {
 
 /// Measures a work. An interruption removes the database all the same.
 pub async fn measure(config: &Config, work: Work, settings: &Settings) -> anyhow::Result<Report> {
+    let mut signals = Signals::listen()?;
     let (started, mut starts) = mpsc::unbounded_channel();
     let noop = Noop { started: (work == Work::Latency).then_some(started) };
     let server_settings: &[_] = if work == Work::Idle { &idle::SERVER_SETTINGS } else { &[] };
@@ -93,17 +94,10 @@ pub async fn measure(config: &Config, work: Work, settings: &Settings) -> anyhow
     };
     let measured = tokio::select! {
         measured = measuring => measured,
-        signal = tokio::signal::ctrl_c() => match signal {
-            Ok(()) => bail_interrupted(),
-            Err(error) => Err(error.into()),
-        },
+        signal = signals.next() => Err(anyhow!("stopped by {signal}")),
     };
     ground.close().await?;
     measured
-}
-
-fn bail_interrupted() -> anyhow::Result<Report> {
-    bail!("interrupted")
 }
 
 /// The machine's clock, which two processes share; the database's would cost a round trip.
