@@ -137,7 +137,8 @@ async fn carry_out(shared: &Shared, job: &Job, ix: StepIx, step: &Step, bindings
         (Action::Wait(_), Lease::DUE) => done(step, serde_json::json!({ "waited_s": job.lease.overdue.as_secs_f64() })),
         (Action::Wait(plan), _) => sleep(plan, bindings),
         (Action::Map(plan), Lease::FILLED) => {
-            let output = gather::gather(shared, job, ix, plan, bindings).await?;
+            // On the heap: every step's future would otherwise have room for the queries of a map's end, and is moved with it.
+            let output = Box::pin(gather::gather(shared, job, ix, plan, bindings)).await?;
             check_output(step, output, None)
         }
         (Action::Map(plan), _) => expand(step, plan, bindings),
