@@ -53,7 +53,9 @@ CREATE TABLE krowoc.scope_state (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 
 -- Hot: one row per thread of control. A successor takes over its predecessor's lane by a heap-only update: no index holds what that changes.
--- `step` is the step's index, -1 the entry of an item with several first steps, -2 the computation of the run's output.
+-- `step` is the step's index, -1 the entry of an item with several first steps, -2 the computation of the run's output. A lane has a token
+-- and a lease exactly while it is leased or aborting. check_invariants() says so and no CHECK: PostgreSQL parses a table's CHECKs anew for
+-- each statement, and those two took a fifth of the time of a commit that ends one step (docs/performance.md).
 CREATE TABLE krowoc.lane (
   run_id           uuid NOT NULL,
   token            bigint,
@@ -72,9 +74,7 @@ CREATE TABLE krowoc.lane (
   failures         smallint NOT NULL DEFAULT 0,   -- counted ones
   losses           smallint NOT NULL DEFAULT 0,
   scope            bytea NOT NULL,
-  PRIMARY KEY (run_id, scope, lane),
-  CHECK ((state IN ('leased', 'aborting')) = (token IS NOT NULL)),
-  CHECK ((token IS NULL) = (lease_until IS NULL))
+  PRIMARY KEY (run_id, scope, lane)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX lane_ready ON krowoc.lane (queue, priority DESC, ready_at) WHERE state = 'ready';
 CREATE INDEX lane_timed ON krowoc.lane (queue, ready_at) WHERE state IN ('backoff', 'deferred', 'timer');

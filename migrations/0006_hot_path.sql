@@ -3,17 +3,27 @@
 -- These tables are empty at one moment and huge at the next, so plans must not depend on statistics: generic plans, no sequential scans,
 -- and `key = ANY (ARRAY[x])` where the planner must probe the inner index (plain `=` lets it scan the table as the outer side of a nested
 -- loop). Nor may a condition imply the predicate of a partial index: the planner would walk that index as the outer side, all leases for
--- each key. Hence `state <> 'aborting'` beside a token, which is 'leased' by the table's CHECK, and never `state = 'leased'`. Without
+-- each key. Hence `state <> 'aborting'` beside a token, which then is 'leased', and never `state = 'leased'`. Without
 -- `jit = off` the penalty for disabled paths passes the JIT threshold. Names carry a version, so that old and new binaries can run side
 -- by side. Lock order: scope_state by (run, scope) → map_state by key → span → lane → run. Claims, renewals and the reaper take lanes and
 -- spans with SKIP LOCKED and wait for nothing.
+
+-- Tells idle workers of other processes that steps of these queues are ready; heard after the commit. NOTIFY takes a lock of the whole
+-- cluster until then, so nobody is told who would not hear it: a worker of other queues, or one that was killed while it was idle.
+CREATE FUNCTION krowoc.wake_v1(ready smallint[], wrk int) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM krowoc.worker w WHERE w.idle AND w.id <> wrk AND w.queues && ready AND w.seen_at > krowoc.now() - interval '1 minute') THEN
+    PERFORM pg_notify('krowoc_ready', '');
+  END IF;
+END $$;
 
 -- Starts a slice of runs. The first `mine` lanes are born leased: the starting process has free slots and nothing older waits.
 -- Runs whose idempotency key is taken are left out; the ids that were started come back.
 CREATE FUNCTION krowoc.start_runs_v1(
   r_id uuid[], r_version int[], r_input text[], r_blob bytea[], r_priority smallint[], r_trigger text[], r_key text[], r_hash bytea[], r_steps bytea[],
   l_run uuid[], l_lane int[], l_version int[], l_step smallint[], l_queue smallint[], l_priority smallint[],
-  workspace int, actor text, mine int, tok bigint, wrk int, lease float8, wake boolean) RETURNS SETOF uuid
+  workspace int, actor text, mine int, tok bigint, wrk int, lease float8, wake smallint[]) RETURNS SETOF uuid
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE t timestamptz := krowoc.now(); started uuid[]; n int;
 BEGIN
@@ -39,20 +49,43 @@ BEGIN
       CASE WHEN at <= mine THEN tok END, CASE WHEN at <= mine THEN wrk END, CASE WHEN at <= mine THEN t + make_interval(secs => lease) END, CASE WHEN at <= mine THEN t END, ''
     FROM unnest(l_run, l_lane, l_version, l_step, l_queue, l_priority) WITH ORDINALITY AS l(run, lane, ver, step, queue, pri, at)
     WHERE n = cardinality(r_id) OR l.run = ANY (started);
-  IF wake AND cardinality(l_run) > mine AND EXISTS (SELECT FROM krowoc.worker w WHERE w.idle) THEN PERFORM pg_notify('krowoc_ready', ''); END IF;
+  IF cardinality(wake) > 0 THEN PERFORM krowoc.wake_v1(wake, wrk); END IF;
   RETURN QUERY SELECT unnest(started);
 END $$;
 
+-- Cuts up to `want` items from the front of a span that the caller has locked, and leases them. The span goes behind the others, so that
+-- maps take turns. An item of a body with several steps starts with a copy of the template as its state.
+CREATE FUNCTION krowoc.cut_span_v1(sp krowoc.span, want int, tok bigint, wrk int, lease float8)
+RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
+  queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
+LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE t timestamptz := krowoc.now(); n int := least(sp.hi - sp.lo, want, coalesce(sp.permits, sp.hi));
+BEGIN
+  IF sp.lo + n = sp.hi THEN DELETE FROM krowoc.span s WHERE s.run_id = sp.run_id AND s.scope = sp.scope AND s.step = sp.step;
+  ELSE UPDATE krowoc.span s SET lo = s.lo + n, permits = s.permits - n, ready_at = clock_timestamp() WHERE s.run_id = sp.run_id AND s.scope = sp.scope AND s.step = sp.step; END IF;
+  IF sp.template IS NOT NULL THEN
+    INSERT INTO krowoc.scope_state (run_id, version, scope, steps)
+      SELECT sp.run_id, 1, sp.scope || int2send(sp.step) || int4send(g), sp.template FROM generate_series(sp.lo, sp.lo + n - 1) g;
+  END IF;
+  RETURN QUERY INSERT INTO krowoc.lane AS l (run_id, scope, lane, workflow_version, token, ready_at, lease_until, total_from, worker, step, queue, priority, state, attempt)
+    SELECT sp.run_id, sp.scope || int2send(sp.step) || int4send(g), 0, sp.workflow_version, tok, t, t + make_interval(secs => lease), t, wrk, sp.entry, sp.queue, sp.priority, 'leased', 1
+    FROM generate_series(sp.lo, sp.lo + n - 1) g
+    RETURNING l.run_id, l.scope, l.lane, l.workflow_version, l.step, l.phase, l.attempt, l.failures, l.losses, l.queue, l.priority, 0::bigint,
+      CASE WHEN sp.template IS NOT NULL THEN 1 END, sp.template;
+END $$;
+
 -- Claims up to `want` steps of the queues, in their order. Within a queue by priority, then age; where both plain steps and map items
--- wait, each is sure of a quarter. Cutting a span puts it behind the others, so that maps take turns.
-CREATE FUNCTION krowoc.claim_v1(queues smallint[], want int, tok bigint, wrk int, lease float8)
+-- wait, the more urgent kind is sure of three quarters and the other of one, on average also when a single step is wanted: `luck`, from
+-- [0, 1), rounds. When all that was wanted was found, a row without a run tells the highest priority among what still waits.
+CREATE FUNCTION krowoc.claim_v1(queues smallint[], want int, luck float8, tok bigint, wrk int, lease float8)
 RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
   t timestamptz := krowoc.now(); until timestamptz := t + make_interval(secs => lease);
-  got int := 0; n int; q smallint; plain int; sp record; item_priority smallint; head smallint;
+  got int := 0; n int; q smallint; plain int; sp krowoc.span; item_priority smallint; head smallint; top smallint;
 BEGIN
   FOREACH q IN ARRAY queues LOOP
     EXIT WHEN got >= want;
@@ -65,54 +98,88 @@ BEGIN
     IF FOUND THEN
       SELECT l.priority INTO head FROM krowoc.lane l WHERE l.state = 'ready' AND l.queue = q ORDER BY l.priority DESC, l.ready_at LIMIT 1;
       IF FOUND THEN
-        plain := greatest(1, CASE WHEN head > item_priority THEN plain - plain / 4 WHEN head < item_priority THEN plain / 4 ELSE plain / 2 END);
+        plain := floor(plain * CASE WHEN head > item_priority THEN 0.75 WHEN head < item_priority THEN 0.25 ELSE 0.5 END + luck);
       END IF;
     END IF;
     FOR pass IN 1..2 LOOP
-      RETURN QUERY WITH c AS MATERIALIZED (
-          SELECT l.run_id, l.scope, l.lane FROM krowoc.lane l WHERE l.state = 'ready' AND l.queue = q ORDER BY l.priority DESC, l.ready_at LIMIT plain FOR UPDATE SKIP LOCKED),
-        p AS (UPDATE krowoc.lane l SET state = 'leased', token = tok, worker = wrk, attempt = l.attempt + 1, lease_until = until, total_from = coalesce(l.total_from, t)
-          FROM c WHERE l.run_id = ANY (ARRAY[c.run_id]) AND l.scope = c.scope AND l.lane = c.lane
-          RETURNING l.run_id, l.scope, l.lane, l.workflow_version, l.step, l.phase, l.attempt, l.failures, l.losses, l.queue, l.priority, l.total_from)
-        SELECT p.run_id, p.scope, p.lane, p.workflow_version, p.step, p.phase, p.attempt, p.failures, p.losses, p.queue, p.priority,
-          (extract(epoch FROM t - p.total_from) * 1000)::bigint, s.version, s.steps
-        FROM p LEFT JOIN krowoc.scope_state s ON s.run_id = ANY (ARRAY[p.run_id]) AND s.scope = p.scope;
-      GET DIAGNOSTICS n = ROW_COUNT;
-      got := got + n;
+      IF plain > 0 THEN
+        RETURN QUERY WITH c AS MATERIALIZED (
+            SELECT l.run_id, l.scope, l.lane FROM krowoc.lane l WHERE l.state = 'ready' AND l.queue = q ORDER BY l.priority DESC, l.ready_at LIMIT plain FOR UPDATE SKIP LOCKED),
+          p AS (UPDATE krowoc.lane l SET state = 'leased', token = tok, worker = wrk, attempt = l.attempt + 1, lease_until = until, total_from = coalesce(l.total_from, t)
+            FROM c WHERE l.run_id = ANY (ARRAY[c.run_id]) AND l.scope = c.scope AND l.lane = c.lane
+            RETURNING l.run_id, l.scope, l.lane, l.workflow_version, l.step, l.phase, l.attempt, l.failures, l.losses, l.queue, l.priority, l.total_from)
+          SELECT p.run_id, p.scope, p.lane, p.workflow_version, p.step, p.phase, p.attempt, p.failures, p.losses, p.queue, p.priority,
+            (extract(epoch FROM t - p.total_from) * 1000)::bigint, s.version, s.steps
+          FROM p LEFT JOIN krowoc.scope_state s ON s.run_id = ANY (ARRAY[p.run_id]) AND s.scope = p.scope;
+        GET DIAGNOSTICS n = ROW_COUNT;
+        got := got + n;
+      END IF;
       EXIT WHEN pass = 2 OR item_priority IS NULL;
       WHILE got < want LOOP
         SELECT s.* INTO sp FROM krowoc.span s WHERE s.queue = q AND (s.permits IS NULL OR s.permits > 0) ORDER BY s.priority DESC, s.ready_at LIMIT 1 FOR UPDATE SKIP LOCKED;
         EXIT WHEN NOT FOUND;
-        n := least(sp.hi - sp.lo, want - got, coalesce(sp.permits, sp.hi));
-        IF sp.lo + n = sp.hi THEN DELETE FROM krowoc.span s WHERE s.run_id = sp.run_id AND s.scope = sp.scope AND s.step = sp.step;
-        ELSE UPDATE krowoc.span s SET lo = s.lo + n, permits = s.permits - n, ready_at = clock_timestamp() WHERE s.run_id = sp.run_id AND s.scope = sp.scope AND s.step = sp.step; END IF;
-        IF sp.template IS NOT NULL THEN
-          INSERT INTO krowoc.scope_state (run_id, version, scope, steps)
-            SELECT sp.run_id, 1, sp.scope || int2send(sp.step) || int4send(g), sp.template FROM generate_series(sp.lo, sp.lo + n - 1) g;
-        END IF;
-        RETURN QUERY INSERT INTO krowoc.lane AS l (run_id, scope, lane, workflow_version, token, ready_at, lease_until, total_from, worker, step, queue, priority, state, attempt)
-          SELECT sp.run_id, sp.scope || int2send(sp.step) || int4send(g), 0, sp.workflow_version, tok, t, until, t, wrk, sp.entry, sp.queue, sp.priority, 'leased', 1
-          FROM generate_series(sp.lo, sp.lo + n - 1) g
-          RETURNING l.run_id, l.scope, l.lane, l.workflow_version, l.step, l.phase, l.attempt, l.failures, l.losses, l.queue, l.priority, 0::bigint,
-            CASE WHEN sp.template IS NOT NULL THEN 1 END, sp.template;
+        RETURN QUERY SELECT * FROM krowoc.cut_span_v1(sp, want - got, tok, wrk, lease);
+        GET DIAGNOSTICS n = ROW_COUNT;
         got := got + n;
       END LOOP;
       plain := want - got;
       EXIT WHEN plain = 0;
     END LOOP;
   END LOOP;
+  IF got >= want THEN
+    FOREACH q IN ARRAY queues LOOP
+      SELECT l.priority INTO head FROM krowoc.lane l WHERE l.state = 'ready' AND l.queue = q ORDER BY l.priority DESC, l.ready_at LIMIT 1;
+      SELECT s.priority INTO item_priority FROM krowoc.span s WHERE s.queue = q AND (s.permits IS NULL OR s.permits > 0) ORDER BY s.priority DESC, s.ready_at LIMIT 1;
+      top := greatest(top, head, item_priority);
+    END LOOP;
+    IF top IS NOT NULL THEN
+      priority := top;
+      RETURN NEXT;
+    END IF;
+  END IF;
 END $$;
 
--- Counts ended items into their maps. A map whose tolerance is used up starts no more items; a map whose goal is reached gets its lane
--- back, leased to the caller, who finishes the map by the ordinary path. Keys come sorted: that is the lock order.
-CREATE FUNCTION krowoc.count_items_v1(m_run uuid[], m_scope bytea[], m_step smallint[], m_done int[], m_failed int[], tok bigint, wrk int, lease float8)
+-- The same for a worker that serves one run only.
+CREATE FUNCTION krowoc.claim_run_v1(run uuid, queues smallint[], want int, tok bigint, wrk int, lease float8)
 RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
-DECLARE t timestamptz := krowoc.now(); k record; m record; sp record;
+DECLARE t timestamptz := krowoc.now(); got int; n int; sp krowoc.span;
 BEGIN
-  FOR k IN SELECT u.* FROM unnest(m_run, m_scope, m_step, m_done, m_failed) AS u(run, scp, stp, done, failed) LOOP
+  UPDATE krowoc.lane l SET state = 'ready' FROM (
+    SELECT d.scope, d.lane FROM krowoc.lane d
+    WHERE d.run_id = run AND d.state IN ('backoff', 'deferred', 'timer') AND d.queue = ANY (queues) AND d.ready_at <= t LIMIT 1000 FOR UPDATE SKIP LOCKED) x
+    WHERE l.run_id = run AND l.scope = ANY (ARRAY[x.scope]) AND l.lane = x.lane;
+  RETURN QUERY WITH c AS MATERIALIZED (
+      SELECT l.scope, l.lane FROM krowoc.lane l WHERE l.run_id = run AND l.state = 'ready' AND l.queue = ANY (queues) ORDER BY l.ready_at LIMIT want FOR UPDATE SKIP LOCKED),
+    p AS (UPDATE krowoc.lane l SET state = 'leased', token = tok, worker = wrk, attempt = l.attempt + 1, lease_until = t + make_interval(secs => lease), total_from = coalesce(l.total_from, t)
+      FROM c WHERE l.run_id = run AND l.scope = ANY (ARRAY[c.scope]) AND l.lane = c.lane
+      RETURNING l.run_id, l.scope, l.lane, l.workflow_version, l.step, l.phase, l.attempt, l.failures, l.losses, l.queue, l.priority, l.total_from)
+    SELECT p.run_id, p.scope, p.lane, p.workflow_version, p.step, p.phase, p.attempt, p.failures, p.losses, p.queue, p.priority,
+      (extract(epoch FROM t - p.total_from) * 1000)::bigint, s.version, s.steps
+    FROM p LEFT JOIN krowoc.scope_state s ON s.run_id = run AND s.scope = p.scope;
+  GET DIAGNOSTICS got = ROW_COUNT;
+  WHILE got < want LOOP
+    SELECT s.* INTO sp FROM krowoc.span s WHERE s.run_id = run AND s.queue = ANY (queues) AND (s.permits IS NULL OR s.permits > 0) LIMIT 1 FOR UPDATE SKIP LOCKED;
+    EXIT WHEN NOT FOUND;
+    RETURN QUERY SELECT * FROM krowoc.cut_span_v1(sp, want - got, tok, wrk, lease);
+    GET DIAGNOSTICS n = ROW_COUNT;
+    got := got + n;
+  END LOOP;
+END $$;
+
+-- Counts ended items into their maps. A map whose tolerance is used up starts no more items; a map whose goal is reached gets its lane
+-- back, leased to the caller, who finishes the map by the ordinary path. From a map that goes on, the caller takes up to `m_more` items.
+-- Keys come sorted: that is the lock order.
+CREATE FUNCTION krowoc.count_items_v1(m_run uuid[], m_scope bytea[], m_step smallint[], m_done int[], m_failed int[], m_more int[], tok bigint, wrk int, lease float8)
+RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
+  queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
+LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE t timestamptz := krowoc.now(); k record; m record; sp krowoc.span;
+BEGIN
+  FOR k IN SELECT u.* FROM unnest(m_run, m_scope, m_step, m_done, m_failed, m_more) AS u(run, scp, stp, done, failed, more) LOOP
     UPDATE krowoc.map_state s SET done = s.done + k.done, failed = s.failed + k.failed WHERE s.run_id = k.run AND s.scope = k.scp AND s.step = k.stp RETURNING s.* INTO m;
     IF NOT FOUND THEN RAISE EXCEPTION 'map gone' USING ERRCODE = 'KR001'; END IF;
     IF k.failed > 0 AND m.failed > m.max_failed THEN
@@ -120,8 +187,11 @@ BEGIN
       IF FOUND THEN
         UPDATE krowoc.map_state s SET goal = s.goal - (sp.hi - sp.lo) WHERE s.run_id = k.run AND s.scope = k.scp AND s.step = k.stp RETURNING s.* INTO m;
       END IF;
-    ELSIF m.limited THEN
-      UPDATE krowoc.span s SET permits = s.permits + k.done WHERE s.run_id = k.run AND s.scope = k.scp AND s.step = k.stp;
+    ELSIF m.limited OR k.more > 0 THEN
+      UPDATE krowoc.span s SET permits = s.permits + k.done WHERE s.run_id = k.run AND s.scope = k.scp AND s.step = k.stp RETURNING s.* INTO sp;
+      IF FOUND AND k.more > 0 AND (sp.permits IS NULL OR sp.permits > 0) THEN
+        RETURN QUERY SELECT * FROM krowoc.cut_span_v1(sp, k.more, tok, wrk, lease);
+      END IF;
     END IF;
     IF m.done = m.goal THEN
       RETURN QUERY WITH p AS (
@@ -145,8 +215,8 @@ CREATE FUNCTION krowoc.complete_v1(
   o_run uuid[], o_scope bytea[], o_lane int[], o_version int[], o_step smallint[], o_queue smallint[], o_priority smallint[], o_state text[],
   r_run uuid[], r_scope bytea[], r_step smallint[], r_attempt int[], r_seq int[], r_ms int[], r_status text[], r_output text[], r_blob bytea[], r_error text[], r_usage text[],
   e_run uuid[], e_status text[], e_seq int[], e_output text[], e_blob bytea[], e_error text[],
-  m_run uuid[], m_scope bytea[], m_step smallint[], m_done int[], m_failed int[],
-  tok bigint, wrk int, lease float8, wake boolean)
+  m_run uuid[], m_scope bytea[], m_step smallint[], m_done int[], m_failed int[], m_more int[],
+  tok bigint, wrk int, lease float8, wake smallint[])
 RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -158,7 +228,7 @@ BEGIN
   GET DIAGNOSTICS n = ROW_COUNT;
   IF n <> cardinality(s_run) THEN RAISE EXCEPTION 'frame moved' USING ERRCODE = 'KR001'; END IF;
   IF cardinality(m_run) > 0 THEN
-    RETURN QUERY SELECT * FROM krowoc.count_items_v1(m_run, m_scope, m_step, m_done, m_failed, tok, wrk, lease);
+    RETURN QUERY SELECT * FROM krowoc.count_items_v1(m_run, m_scope, m_step, m_done, m_failed, m_more, tok, wrk, lease);
   END IF;
   IF cardinality(c_run) > 0 THEN
     UPDATE krowoc.lane l SET step = k.step, queue = k.queue, state = k.state::krowoc.lane_state, phase = 0, failures = 0, losses = 0,
@@ -171,7 +241,7 @@ BEGIN
   END IF;
   IF cardinality(x_run) > 0 THEN
     DELETE FROM krowoc.lane l USING unnest(x_run, x_scope, x_lane, x_token) AS k(run, scp, lane, token)
-      WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token;
+      WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token AND l.state <> 'aborting';
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n <> cardinality(x_run) THEN RAISE EXCEPTION 'stale token' USING ERRCODE = 'KR001'; END IF;
   END IF;
@@ -193,7 +263,7 @@ BEGIN
   IF array_position(s_steps, NULL) IS NOT NULL THEN
     DELETE FROM krowoc.scope_state s USING unnest(s_run, s_scope, s_steps) AS u(run, scp, st) WHERE u.st IS NULL AND s.run_id = ANY (ARRAY[u.run]) AND s.scope = u.scp;
   END IF;
-  IF wake AND EXISTS (SELECT FROM krowoc.worker w WHERE w.idle AND w.id <> wrk) THEN PERFORM pg_notify('krowoc_ready', ''); END IF;
+  IF cardinality(wake) > 0 THEN PERFORM krowoc.wake_v1(wake, wrk); END IF;
 END $$;
 
 -- The same for the commonest small batch: one step succeeded, one successor goes on at once. No arrays, three single-row probes.
@@ -216,12 +286,12 @@ END $$;
 -- not an error: its place in `accepted` is missing. Maps (m_) come sorted and are locked first.
 CREATE FUNCTION krowoc.complete_items_v1(
   r_run uuid[], r_scope bytea[], r_token bigint[], r_step smallint[], r_attempt int[], r_ms int[], r_status text[], r_output text[], r_blob bytea[], r_usage text[],
-  m_run uuid[], m_scope bytea[], m_step smallint[], tok bigint, wrk int, lease float8, wake boolean)
+  m_run uuid[], m_scope bytea[], m_step smallint[], m_more int[], tok bigint, wrk int, lease float8, wake smallint[])
 RETURNS TABLE (accepted int, run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
-DECLARE t timestamptz := krowoc.now(); took int; d_run uuid[]; d_scope bytea[]; d_step smallint[]; d_done int[];
+DECLARE t timestamptz := krowoc.now(); took int; d_run uuid[]; d_scope bytea[]; d_step smallint[]; d_done int[]; d_more int[];
 BEGIN
   PERFORM 1 FROM unnest(m_run, m_scope, m_step) AS m(run, scp, stp) JOIN krowoc.map_state s ON s.run_id = ANY (ARRAY[m.run]) AND s.scope = m.scp AND s.step = m.stp FOR UPDATE OF s;
   WITH d AS (
@@ -233,21 +303,24 @@ BEGIN
       SELECT d.run, d.scp, d.step, d.attempt, 0, d.ms, d.status::krowoc.result_status, t, d.output::json, d.blob, d.usage::json FROM d),
     g AS (
       SELECT d.run, substr(d.scp, 1, length(d.scp) - 6) AS scp, (get_byte(d.scp, length(d.scp) - 6) * 256 + get_byte(d.scp, length(d.scp) - 5))::smallint AS stp, count(*)::int AS done
-      FROM d GROUP BY 1, 2, 3 ORDER BY 1, 2, 3)
-    SELECT array_agg(g.run), array_agg(g.scp), array_agg(g.stp), array_agg(g.done), sum(g.done)::int INTO d_run, d_scope, d_step, d_done, took FROM g;
+      FROM d GROUP BY 1, 2, 3),
+    m AS (
+      SELECT g.*, least(g.done, k.more) AS more FROM g JOIN unnest(m_run, m_scope, m_step, m_more) AS k(run, scp, stp, more) ON k.run = g.run AND k.scp = g.scp AND k.stp = g.stp
+      ORDER BY g.run, g.scp, g.stp)
+    SELECT array_agg(m.run), array_agg(m.scp), array_agg(m.stp), array_agg(m.done), array_agg(m.more), sum(m.done)::int INTO d_run, d_scope, d_step, d_done, d_more, took FROM m;
   IF d_run IS NOT NULL THEN
-    RETURN QUERY SELECT NULL::int, c.* FROM krowoc.count_items_v1(d_run, d_scope, d_step, d_done, array_fill(0, ARRAY[cardinality(d_run)]), tok, wrk, lease) c;
+    RETURN QUERY SELECT NULL::int, c.* FROM krowoc.count_items_v1(d_run, d_scope, d_step, d_done, array_fill(0, ARRAY[cardinality(d_run)]), d_more, tok, wrk, lease) c;
   END IF;
-  IF wake AND EXISTS (SELECT FROM krowoc.worker w WHERE w.idle AND w.id <> wrk) THEN PERFORM pg_notify('krowoc_ready', ''); END IF;
+  IF cardinality(wake) > 0 THEN PERFORM krowoc.wake_v1(wake, wrk); END IF;
   accepted := coalesce(took, 0);
   RETURN NEXT;
 END $$;
 
--- Attempts that end without ending their step: it waits for a time, for its items, or is ready again. A stale token is left out; the
+-- Attempts that end without ending their step: it waits for a time, or is ready again. A stale token is left out; the
 -- positions (from 1) of those accepted come back. An attempt with a status is put on record.
 CREATE FUNCTION krowoc.reschedule_v1(
   k_run uuid[], k_scope bytea[], k_lane int[], k_token bigint[], k_state text[], k_phase smallint[], k_delay float8[], k_due timestamptz[], k_failures smallint[], k_losses smallint[], k_excused float8[],
-  a_step smallint[], a_attempt int[], a_status text[], a_class text[], a_ms int[], a_error text[], a_usage text[], wrk int, wake boolean)
+  a_step smallint[], a_attempt int[], a_status text[], a_class text[], a_ms int[], a_error text[], a_usage text[], wrk int, wake smallint[])
 RETURNS SETOF int
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE t timestamptz := krowoc.now(); took int[];
@@ -264,8 +337,37 @@ BEGIN
         a_error[u.at]::json, a_usage[u.at]::json
       FROM u WHERE a_status[u.at] IS NOT NULL)
     SELECT array_agg(u.at) INTO took FROM u;
-  IF wake AND EXISTS (SELECT FROM krowoc.worker w WHERE w.idle AND w.id <> wrk) THEN PERFORM pg_notify('krowoc_ready', ''); END IF;
+  IF cardinality(wake) > 0 THEN PERFORM krowoc.wake_v1(wake, wrk); END IF;
   RETURN QUERY SELECT unnest(took);
+END $$;
+
+-- A map's items are known: they are stored in chunks, the map's lane waits for them, the first `mine` are leased to the caller at once and
+-- the rest becomes a span. False if the token is stale; then nothing was written.
+CREATE FUNCTION krowoc.expand_v1(run uuid, scp bytea, ln int, held bigint, stp smallint, ver int, total int, max_failed int, permits int, entry smallint, qu smallint, pri smallint,
+  template bytea, items text[], keys text[], mine int, tok bigint, wrk int, lease float8, wake smallint[]) RETURNS boolean
+LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_variable
+DECLARE t timestamptz := krowoc.now();
+BEGIN
+  UPDATE krowoc.lane l SET state = 'items', phase = 0, token = NULL, lease_until = NULL, ready_at = t
+    WHERE l.run_id = run AND l.scope = scp AND l.lane = ln AND l.token = held AND l.state <> 'aborting';
+  IF NOT FOUND THEN RETURN false; END IF;
+  INSERT INTO krowoc.map_state (run_id, scope, step, lane, total, goal, max_failed, limited) VALUES (run, scp, stp, ln, total, total, max_failed, permits IS NOT NULL);
+  INSERT INTO krowoc.map_chunk (run_id, scope, step, chunk, items, keys)
+    SELECT run, scp, stp, k.at - 1, k.items::json, k.keys::json FROM unnest(items, keys) WITH ORDINALITY AS k(items, keys, at);
+  IF mine < total THEN
+    INSERT INTO krowoc.span (run_id, scope, step, workflow_version, ready_at, lo, hi, permits, entry, queue, priority, template)
+      VALUES (run, scp, stp, ver, t, mine, total, permits - mine, entry, qu, pri, template);
+  END IF;
+  IF mine > 0 THEN
+    IF template IS NOT NULL THEN
+      INSERT INTO krowoc.scope_state (run_id, version, scope, steps) SELECT run, 1, scp || int2send(stp) || int4send(g), template FROM generate_series(0, mine - 1) g;
+    END IF;
+    INSERT INTO krowoc.lane (run_id, scope, lane, workflow_version, token, ready_at, lease_until, total_from, worker, step, queue, priority, state, attempt)
+      SELECT run, scp || int2send(stp) || int4send(g), 0, ver, tok, t, t + make_interval(secs => lease), t, wrk, entry, qu, pri, 'leased', 1 FROM generate_series(0, mine - 1) g;
+  END IF;
+  IF cardinality(wake) > 0 THEN PERFORM krowoc.wake_v1(wake, wrk); END IF;
+  RETURN true;
 END $$;
 
 -- What steps look at, in one round trip per kind: results by address, run headers, item chunks. Positions (from 1) tell which is which.

@@ -34,7 +34,8 @@ BEGIN
       OR EXISTS (SELECT FROM krowoc.span s WHERE s.run_id = l.run_id AND s.template IS NOT NULL AND octet_length(l.scope) = octet_length(s.scope) + 6
         AND substr(l.scope, 1, octet_length(s.scope) + 2) = s.scope || int2send(s.step));
   RETURN QUERY SELECT 'lease_without_holder', l.run_id, format('lane %s of scope %s is %s', l.lane, encode(l.scope, 'hex'), l.state) FROM krowoc.lane l
-    WHERE l.state IN ('leased', 'aborting') AND (l.token IS NULL OR l.lease_until IS NULL OR l.worker IS NULL);
+    WHERE l.state IN ('leased', 'aborting') AND (l.token IS NULL OR l.lease_until IS NULL OR l.worker IS NULL)
+      OR l.state NOT IN ('leased', 'aborting') AND (l.token IS NOT NULL OR l.lease_until IS NOT NULL);
   RETURN QUERY SELECT 'lane_of_ended_step', l.run_id, format('step %s of scope %s is live and has %s', l.step, encode(l.scope, 'hex'), r.status)
     FROM krowoc.lane l JOIN krowoc.step_result r ON r.run_id = l.run_id AND r.scope = l.scope AND r.step = l.step;
   RETURN QUERY SELECT 'aborting_lane', l.run_id, format('lane %s of scope %s is %s, the run %s', l.lane, encode(l.scope, 'hex'), l.state, r.status)

@@ -3,7 +3,7 @@
 use crate::{
     commands::{
         StartRun,
-        complete_attempts::{Batch, Completed, Completion, Expansion, Inputs, Outcome, Room, ScopeCache, Wake, complete_attempts},
+        complete_attempts::{Batch, Completed, Completion, Expansion, Inputs, NoRoom, Outcome, ScopeCache, Wake, complete_attempts},
         register_workflow, start_runs,
     },
     definition::{Action, Compiled, Problem, PromptSource, PromptVersion, Source, compile},
@@ -83,22 +83,6 @@ pub(crate) fn compiled(steps: &str) -> Compiled {
     compile(&source, &StepKinds::new().with(T), &NoPrompts).unwrap_or_else(|p| panic!("{p:?}"))
 }
 
-/// Every successor is left ready in the database.
-struct NoRoom;
-
-impl Room for NoRoom {
-    fn take(&self) -> bool {
-        false
-    }
-    fn give_back(&self, _: usize) {}
-    fn continues(&self, _: i16, _: i16) -> bool {
-        false
-    }
-    fn chance(&self) -> f64 {
-        0.5
-    }
-}
-
 impl Drain {
     pub async fn new() -> Self {
         let url = krowoc_postgres::testing::cluster().expect("a server");
@@ -143,7 +127,7 @@ impl Drain {
     pub async fn claim(&mut self) -> Option<Claimed> {
         let by = self.holder();
         let queues: Vec<i16> = sqlx::query_scalar("SELECT id FROM krowoc.task_queue").fetch_all(&mut self.conn).await.expect("queues");
-        hot::claim(&mut self.conn, &queues, 1, by).await.expect("claimed").pop()
+        hot::claim(&mut self.conn, &queues, 1, 0.5, by).await.expect("claimed").leased.pop()
     }
 
     /// Carries out what is claimed, and whatever its completion hands over; gives the number of refused completions.
@@ -151,7 +135,7 @@ impl Drain {
         let (mut work, mut refused) = (vec![claimed], 0);
         while let Some(claimed) = work.pop() {
             let done = self.complete(claimed).await;
-            work.extend(done.filled);
+            work.extend(done.leased);
             refused += done.refused;
         }
         refused
@@ -159,7 +143,7 @@ impl Drain {
 
     /// Carries out the last item of a map and gives the map that is handed over to be finished.
     pub async fn carry_out_but_not_on(&mut self, claimed: Claimed) -> Claimed {
-        self.complete(claimed).await.filled.pop().expect("a map whose items have ended")
+        self.complete(claimed).await.leased.pop().expect("a map whose items have ended")
     }
 
     async fn complete(&mut self, Claimed { lease, state }: Claimed) -> Completed {

@@ -13,10 +13,13 @@ use crate::{
     worker::{Worker, WorkerConfig},
 };
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// A connection that has been idle for longer is tried before it is used.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// An engine on one database. Cloning it is free.
 #[derive(Clone)]
@@ -29,8 +32,20 @@ pub struct Engine {
 impl Engine {
     /// Connects with up to `connections` connections for commands and queries; workers have their own.
     pub async fn connect(options: PgConnectOptions, kinds: StepKinds, connections: u32) -> Result<Self> {
-        // Statements are few and prepared once; slow ones are the database's to report.
-        let pool = PgPoolOptions::new().max_connections(connections).connect_with(options.clone()).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            // A connection that was used a moment ago is good: asking it again would double what starting a run takes.
+            .test_before_acquire(false)
+            .before_acquire(|conn, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED {
+                        conn.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_with(options.clone())
+            .await?;
         Ok(Self { pool, options, registry: Registry { kinds: Arc::new(kinds), versions: Arc::new(Versions::default()) } })
     }
 

@@ -19,7 +19,7 @@ use krowoc_engine::{
     commands::{Local, StartRun, StartedRun},
     definition::{Compiled, Problem},
     queries::queues,
-    worker::{Worker, WorkerConfig},
+    worker::{Serves, Worker, WorkerConfig},
 };
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
@@ -34,9 +34,8 @@ Examples:
   krowoc run workflows/review.yaml --input @paper.json --json | jq .output
   krowoc run workflows/nightly.yaml --detach --idempotency-key nightly-2026-11-23
 
-The workflow is checked and registered, then a run of it is started, and this process works on
-whatever is ready in the workflow's task queues until the run has ended; on a database that others
-use too, that includes steps of other runs. Progress goes to standard error; the run's output goes
+The workflow is checked and registered, then a run of it is started, and this process carries out
+its steps until it has ended; workers on the same database may take some of them. Progress goes to standard error; the run's output goes
 to standard output, a text as it is, anything else as JSON.
 
 Ctrl-C lets steps in flight end and leaves the run as it is: `krowoc worker` goes on with it.
@@ -155,11 +154,17 @@ impl Run {
         // Only now: until there is something to leave in good order, Ctrl-C simply ends the process.
         let mut signals = Signals::listen()?;
         let engine = &session.engine;
-        let config = WorkerConfig { name: format!("run/{}", std::process::id()), queues: queues_of(compiled), ..WorkerConfig::default() };
+        let config = WorkerConfig {
+            name: format!("run/{}", std::process::id()),
+            queues: queues_of(compiled),
+            serves: Serves::OneRun,
+            ..WorkerConfig::default()
+        };
         let worker = engine.worker(config).await?;
         let mut progress = progress::to_stderr(colour);
         let watched = async {
             let started = self.start(engine, scope, compiled, input, Some(&*worker.local())).await?;
+            worker.serve(started.id);
             note_start(started, compiled);
             self.watch(engine, scope, started.id, &worker, &mut *progress, &mut signals).await
         }

@@ -1,7 +1,7 @@
 //! Vanished workers: an expired lease is taken over, and its attempt completed as lost by the same rules as any other end.
 
 use super::{
-    complete_attempts::{Batch, Completed, Completion, Inputs, Outcome, Room, ScopeCache, complete_attempts},
+    complete_attempts::{Batch, Completed, Completion, Inputs, NoRoom, Outcome, ScopeCache, complete_attempts},
     start_runs::new_token,
     stop_run,
 };
@@ -15,22 +15,6 @@ use sqlx::PgConnection;
 use std::time::Duration;
 
 const BATCH: i64 = 500;
-
-/// The reaper has no room: whatever it releases is for workers.
-struct NoRoom;
-
-impl Room for NoRoom {
-    fn take(&self) -> bool {
-        false
-    }
-    fn give_back(&self, _slots: usize) {}
-    fn continues(&self, _queue: i16, _priority: i16) -> bool {
-        false
-    }
-    fn chance(&self) -> f64 {
-        1.0
-    }
-}
 
 /// Completes every expired lease as lost and stops every run whose time is up. Returns how many leases were taken over.
 pub(crate) async fn reap(conn: &mut PgConnection, versions: &Versions, worker: i32, lease: Duration) -> Result<usize> {

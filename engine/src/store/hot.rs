@@ -5,7 +5,8 @@ use crate::{
     id::{RunId, ScopePath},
     payload::Payload,
 };
-use sqlx::{PgConnection, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Who leases what in a transaction, and for how long.
@@ -26,8 +27,8 @@ pub(crate) struct Transition {
     pub results: Results,
     pub run_ends: RunEnds,
     pub items: Items,
-    /// Ready work is left for others.
-    pub wake: bool,
+    /// Queues on which ready work is left for others.
+    pub wake: BTreeSet<i16>,
 }
 
 #[derive(Default)]
@@ -97,12 +98,14 @@ pub(crate) struct RunEnds {
 
 /// Ended items, by their map; sorted before they are sent, since that is the lock order.
 #[derive(Default)]
-pub(crate) struct Items(pub std::collections::BTreeMap<(RunId, ScopePath, i16), ItemCount>);
+pub(crate) struct Items(pub BTreeMap<(RunId, ScopePath, i16), ItemCount>);
 
 #[derive(Default, Clone, Copy)]
 pub(crate) struct ItemCount {
     pub done: i32,
     pub failed: i32,
+    /// Items of the same map that the caller has room for.
+    pub more: i32,
 }
 
 impl Transition {
@@ -118,7 +121,7 @@ impl Transition {
             && self.ends.run.is_empty()
             && self.run_ends.run.is_empty()
             && self.items.0.is_empty()
-            && !self.wake
+            && self.wake.is_empty()
     }
 }
 
@@ -130,9 +133,44 @@ pub(crate) fn is_fenced(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == FENCED)
 }
 
-/// Claims up to `want` steps of the queues.
-pub(crate) async fn claim(conn: &mut PgConnection, queues: &[i16], want: usize, by: Holder) -> Result<Vec<Claimed>, sqlx::Error> {
-    let rows = sqlx::query("SELECT * FROM krowoc.claim_v1($1, $2, $3, $4, $5)")
+/// What a claim brought.
+pub(crate) struct Claim {
+    pub leased: Vec<Claimed>,
+    /// The highest priority among what still waits, when everything wanted was found.
+    pub left: Option<i16>,
+}
+
+/// Claims up to `want` steps of the queues. `luck`, from [0, 1), rounds the shares of plain steps and map items.
+pub(crate) async fn claim(conn: &mut PgConnection, queues: &[i16], want: usize, luck: f64, by: Holder) -> Result<Claim, sqlx::Error> {
+    let rows = sqlx::query("SELECT * FROM krowoc.claim_v1($1, $2, $3, $4, $5, $6)")
+        .bind(queues)
+        .bind(want as i32)
+        .bind(luck)
+        .bind(by.token)
+        .bind(by.worker)
+        .bind(by.lease_s)
+        .fetch_all(conn)
+        .await?;
+    let mut claim = Claim { leased: Vec::with_capacity(rows.len()), left: None };
+    for row in &rows {
+        match row.try_get::<Option<Uuid>, _>("run_id")? {
+            Some(_) => claim.leased.push(Claimed::read(row, 0, by.token)?),
+            None => claim.left = row.try_get("priority")?,
+        }
+    }
+    Ok(claim)
+}
+
+/// Claims up to `want` steps of one run.
+pub(crate) async fn claim_run(
+    conn: &mut PgConnection,
+    run: RunId,
+    queues: &[i16],
+    want: usize,
+    by: Holder,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let rows = sqlx::query("SELECT * FROM krowoc.claim_run_v1($1, $2, $3, $4, $5, $6)")
+        .bind(run.0)
         .bind(queues)
         .bind(want as i32)
         .bind(by.token)
@@ -143,7 +181,7 @@ pub(crate) async fn claim(conn: &mut PgConnection, queues: &[i16], want: usize, 
     rows.iter().map(|row| Claimed::read(row, 0, by.token)).collect()
 }
 
-/// Applies transitions; lanes of maps whose last item ended come back leased.
+/// Applies transitions; lanes of maps whose last item ended, and further items of maps that go on, come back leased.
 pub(crate) async fn complete(conn: &mut PgConnection, t: &Transition, by: Holder) -> Result<Vec<Claimed>, sqlx::Error> {
     if t.is_single() {
         return complete_one(conn, t, by).await.map(|()| vec![]);
@@ -151,7 +189,7 @@ pub(crate) async fn complete(conn: &mut PgConnection, t: &Transition, by: Holder
     let items = ItemArrays::of(&t.items);
     let rows = sqlx::query(
         "SELECT * FROM krowoc.complete_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
-         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50)",
+         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51)",
     )
     .bind(&t.scopes.run)
     .bind(&t.scopes.scope)
@@ -199,10 +237,11 @@ pub(crate) async fn complete(conn: &mut PgConnection, t: &Transition, by: Holder
     .bind(&items.step)
     .bind(&items.done)
     .bind(&items.failed)
+    .bind(&items.more)
     .bind(by.token)
     .bind(by.worker)
     .bind(by.lease_s)
-    .bind(t.wake)
+    .bind(queues(&t.wake))
     .fetch_all(conn)
     .await?;
     rows.iter().map(|row: &PgRow| Claimed::read(row, 0, by.token)).collect()
@@ -232,40 +271,41 @@ async fn complete_one(conn: &mut PgConnection, t: &Transition, by: Holder) -> Re
     Ok(())
 }
 
-/// Ends of items whose body is one step: `ends` and `results` are parallel, `items` names their maps. Returns how many were accepted and
-/// the lanes of maps that are full.
+/// Ends of items whose body is one step: `ends` and `results` are parallel, `items` names their maps. Returns how many were accepted, and
+/// what is leased to the caller: maps that are full, further items of others.
 pub(crate) async fn complete_items(conn: &mut PgConnection, t: &Transition, by: Holder) -> Result<(usize, Vec<Claimed>), sqlx::Error> {
     let items = ItemArrays::of(&t.items);
-    let rows =
-        sqlx::query("SELECT * FROM krowoc.complete_items_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)")
-            .bind(&t.results.run)
-            .bind(&t.results.scope)
-            .bind(&t.ends.token)
-            .bind(&t.results.step)
-            .bind(&t.results.attempt)
-            .bind(&t.results.ms)
-            .bind(&t.results.status)
-            .bind(texts(&t.results.output))
-            .bind(&t.results.blob)
-            .bind(&t.results.usage)
-            .bind(&items.run)
-            .bind(&items.scope)
-            .bind(&items.step)
-            .bind(by.token)
-            .bind(by.worker)
-            .bind(by.lease_s)
-            .bind(t.wake)
-            .fetch_all(conn)
-            .await?;
-    let (mut accepted, mut full) = (0, vec![]);
+    let rows = sqlx::query(
+        "SELECT * FROM krowoc.complete_items_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+    )
+    .bind(&t.results.run)
+    .bind(&t.results.scope)
+    .bind(&t.ends.token)
+    .bind(&t.results.step)
+    .bind(&t.results.attempt)
+    .bind(&t.results.ms)
+    .bind(&t.results.status)
+    .bind(texts(&t.results.output))
+    .bind(&t.results.blob)
+    .bind(&t.results.usage)
+    .bind(&items.run)
+    .bind(&items.scope)
+    .bind(&items.step)
+    .bind(&items.more)
+    .bind(by.token)
+    .bind(by.worker)
+    .bind(by.lease_s)
+    .bind(queues(&t.wake))
+    .fetch_all(conn)
+    .await?;
+    let (mut accepted, mut leased) = (0, vec![]);
     for row in &rows {
-        use sqlx::Row;
         match row.try_get::<Option<i32>, _>(0)? {
             Some(n) => accepted = n as usize,
-            None => full.push(Claimed::read(row, 1, by.token)?),
+            None => leased.push(Claimed::read(row, 1, by.token)?),
         }
     }
-    Ok((accepted, full))
+    Ok((accepted, leased))
 }
 
 /// Ends of attempts that do not end their step.
@@ -289,7 +329,7 @@ pub(crate) struct Reschedules {
     pub ms: Vec<i32>,
     pub error: Vec<Option<String>>,
     pub usage: Vec<Option<String>>,
-    pub wake: bool,
+    pub wake: BTreeSet<i16>,
 }
 
 /// Applies them; returns the positions (from 0) of those whose token was still good.
@@ -316,7 +356,7 @@ pub(crate) async fn reschedule(conn: &mut PgConnection, r: &Reschedules, worker:
     .bind(&r.error)
     .bind(&r.usage)
     .bind(worker)
-    .bind(r.wake)
+    .bind(queues(&r.wake))
     .fetch_all(conn)
     .await?;
     Ok(accepted.into_iter().map(|at| at as usize - 1).collect())
@@ -328,20 +368,26 @@ struct ItemArrays {
     step: Vec<i16>,
     done: Vec<i32>,
     failed: Vec<i32>,
+    more: Vec<i32>,
 }
 
 impl ItemArrays {
     fn of(items: &Items) -> Self {
-        let mut a = Self { run: vec![], scope: vec![], step: vec![], done: vec![], failed: vec![] };
+        let mut a = Self { run: vec![], scope: vec![], step: vec![], done: vec![], failed: vec![], more: vec![] };
         for ((run, scope, step), count) in &items.0 {
             a.run.push(run.0);
             a.scope.push(scope.0.clone());
             a.step.push(*step);
             a.done.push(count.done);
             a.failed.push(count.failed);
+            a.more.push(count.more);
         }
         a
     }
+}
+
+fn queues(wake: &BTreeSet<i16>) -> Vec<i16> {
+    wake.iter().copied().collect()
 }
 
 fn texts(payloads: &[Option<Payload>]) -> Vec<Option<&str>> {

@@ -62,10 +62,7 @@ const BREAKS: &[(&str, &str)] = &[
     ("live_run_without_lane", "DELETE FROM krowoc.lane WHERE run_id = $m"),
     ("lane_without_scope", "DELETE FROM krowoc.scope_state WHERE run_id = $m AND scope <> ''"),
     ("lease_without_holder", "UPDATE krowoc.lane SET worker = NULL WHERE state = 'leased'"),
-    (
-        "lease_without_holder",
-        "ALTER TABLE krowoc.lane DROP CONSTRAINT lane_check, DROP CONSTRAINT lane_check1; UPDATE krowoc.lane SET token = NULL WHERE state = 'leased'",
-    ),
+    ("lease_without_holder", "UPDATE krowoc.lane SET token = NULL WHERE state = 'leased'"),
     (
         "lane_of_ended_step",
         "UPDATE krowoc.lane l SET step = r.step FROM krowoc.step_result r WHERE l.run_id = $m AND r.run_id = $m AND l.scope = r.scope",

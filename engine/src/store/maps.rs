@@ -3,6 +3,7 @@
 use crate::{
     id::{RunId, ScopePath},
     payload::Payload,
+    store::hot::Holder,
 };
 use sqlx::PgConnection;
 
@@ -15,6 +16,8 @@ pub(crate) struct NewMap<'a> {
     pub scope: &'a ScopePath,
     pub step: i16,
     pub lane: i32,
+    /// The token of the map's lease.
+    pub held: i64,
     pub workflow_version: i32,
     pub total: i32,
     pub max_failed: i32,
@@ -25,36 +28,42 @@ pub(crate) struct NewMap<'a> {
     pub template: Option<Vec<u8>>,
     pub items: &'a [String],
     pub keys: Option<&'a [String]>,
+    /// The first so many items are leased to the caller.
+    pub mine: i32,
 }
 
-/// Stores its items, its counter and its span.
-pub(crate) async fn insert(conn: &mut PgConnection, m: &NewMap<'_>) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "WITH s AS (
-           INSERT INTO krowoc.map_state (run_id, scope, step, lane, total, goal, max_failed, limited) VALUES ($1, $2, $3, $4, $5, $5, $6, $7::int IS NOT NULL)),
-         c AS (
-           INSERT INTO krowoc.map_chunk (run_id, scope, step, chunk, items, keys)
-           SELECT $1, $2, $3, k.at - 1, k.items::json, k.keys::json FROM unnest($13::text[], $14::text[]) WITH ORDINALITY AS k(items, keys, at))
-         INSERT INTO krowoc.span (run_id, scope, step, workflow_version, ready_at, lo, hi, permits, entry, queue, priority, template)
-         VALUES ($1, $2, $3, $8, krowoc.now(), 0, $5, $7, $9, $10, $11, $12)",
-        m.run.0,
-        &m.scope.0,
-        m.step,
-        m.lane,
-        m.total,
-        m.max_failed,
-        m.permits,
-        m.workflow_version,
-        m.entry,
-        m.queue,
-        m.priority,
-        m.template,
-        &chunks(m.items),
-        &m.keys.map(|k| chunks(k).into_iter().map(Some).collect()).unwrap_or_else(|| vec![None; m.items.len().div_ceil(CHUNK)]) as _
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+/// Stores its items, its counter and its span, and leases the first items; false if the map's own lease was lost.
+pub(crate) async fn insert(conn: &mut PgConnection, m: &NewMap<'_>, by: Holder) -> Result<bool, sqlx::Error> {
+    let items = chunks(m.items);
+    let keys: Vec<Option<String>> = match m.keys {
+        Some(keys) => chunks(keys).into_iter().map(Some).collect(),
+        None => vec![None; items.len()],
+    };
+    // Others hear of what this process can't take.
+    let ready: &[i16] = if m.mine < m.permits.unwrap_or(m.total) { &[m.queue] } else { &[] };
+    sqlx::query_scalar("SELECT krowoc.expand_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)")
+        .bind(m.run.0)
+        .bind(&m.scope.0)
+        .bind(m.lane)
+        .bind(m.held)
+        .bind(m.step)
+        .bind(m.workflow_version)
+        .bind(m.total)
+        .bind(m.max_failed)
+        .bind(m.permits)
+        .bind(m.entry)
+        .bind(m.queue)
+        .bind(m.priority)
+        .bind(&m.template)
+        .bind(items)
+        .bind(keys)
+        .bind(m.mine)
+        .bind(by.token)
+        .bind(by.worker)
+        .bind(by.lease_s)
+        .bind(ready)
+        .fetch_one(conn)
+        .await
 }
 
 /// JSON array texts of up to [`CHUNK`] elements each.

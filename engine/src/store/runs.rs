@@ -10,6 +10,7 @@ use crate::{
     payload::Payload,
 };
 use sqlx::PgConnection;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// Runs to start, as arrays: headers with their states, and the lanes of their first steps.
@@ -42,6 +43,8 @@ pub(crate) async fn start(
     by: Holder,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     let inputs: Vec<Option<&str>> = runs.input.iter().map(|i| i.as_ref().map(Payload::as_str)).collect();
+    let ready: BTreeSet<i16> = runs.lane_queue[mine..].iter().copied().collect();
+    let ready: Vec<i16> = ready.into_iter().collect();
     sqlx::query_scalar(
         "SELECT krowoc.start_runs_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
     )
@@ -66,7 +69,7 @@ pub(crate) async fn start(
     .bind(by.token)
     .bind(by.worker)
     .bind(by.lease_s)
-    .bind(true)
+    .bind(ready)
     .fetch_all(conn)
     .await
 }

@@ -2,15 +2,15 @@
 
 use super::shared::Shared;
 use crate::{
-    commands::{complete_attempts::Inputs, new_token},
+    commands::{complete_attempts::Room, new_token},
     error::{Error, Result},
     store::{
-        hot::{self, Holder},
+        hot::{self, Claim, Holder},
         lanes,
         rows::Claimed,
         workers,
     },
-    worker::reconnect::Reconnect,
+    worker::{Serves, reconnect::Reconnect},
 };
 use sqlx::PgConnection;
 use std::{
@@ -81,7 +81,13 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
             workers::mark(conn, shared.worker, true).await?;
             continue;
         }
-        let (_, due) = lanes::outlook(conn, &shared.queues).await?;
+        let due = match shared.config.serves {
+            Serves::Everything => lanes::outlook(conn, &shared.queues).await?.1,
+            Serves::OneRun => match shared.only.get() {
+                Some(run) => lanes::next_timer(conn, *run, &shared.queues).await?,
+                None => None,
+            },
+        };
         let due = [due.map(Duration::from_secs_f64), shared.take_due()].into_iter().flatten().min();
         woken(shared, due.unwrap_or(shared.config.poll).min(shared.config.poll)).await;
     }
@@ -90,15 +96,20 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
 async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<usize> {
     let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
     let asked = Instant::now();
-    let claimed = hot::claim(conn, &shared.queues, want, by).await?;
+    let Claim { leased, left } = match shared.config.serves {
+        Serves::Everything => hot::claim(conn, &shared.queues, want, shared.chance(), by).await?,
+        Serves::OneRun => match shared.only.get() {
+            Some(run) => Claim { leased: hot::claim_run(conn, *run, &shared.queues, want, by).await?, left: None },
+            None => Claim { leased: vec![], left: None },
+        },
+    };
     shared.stats.claims.fetch_add(1, Relaxed);
     shared.measures.claim_seconds.record(asked.elapsed().as_secs_f64());
-    if !claimed.is_empty() {
-        shared.measures.claim_batch.record(claimed.len() as f64);
+    if !leased.is_empty() {
+        shared.measures.claim_batch.record(leased.len() as f64);
     }
-    // The most urgent of what waited is on its way.
-    shared.urgent.store(i16::MIN, Relaxed);
-    for id in claimed.iter().map(|c| c.lease.version).collect::<HashSet<_>>() {
+    shared.urgent.store(left.unwrap_or(i16::MIN), Relaxed);
+    for id in leased.iter().map(|c| c.lease.version).collect::<HashSet<_>>() {
         if let Err(e) = shared.registry.versions.load(conn, id).await {
             match e {
                 Error::Store(e) => return Err(e.into()),
@@ -108,11 +119,10 @@ async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<
         }
     }
     let mut got = 0;
-    for Claimed { lease, state } in claimed {
+    for Claimed { lease, state } in leased {
         let Some(version) = shared.registry.versions.get(lease.version) else { continue };
         got += 1;
-        let inputs = Inputs { complete: !version.needs_loading(&lease), ..Default::default() };
-        shared.dispatch(lease, version, state, inputs, asked);
+        shared.dispatch_claimed(lease, version, state, asked);
     }
     Ok(got)
 }

@@ -103,15 +103,15 @@ fn give_way(pending: &mut Vec<Batch>, error: &Error) {
 
 /// After the commits: successors start, slots are freed, counters move.
 fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64], asked: Instant) {
-    let kept = done.continued.len() + done.filled.len();
-    for Continued { lease, version, inputs } in done.continued {
-        shared.dispatch(lease, version, None, inputs, asked);
+    let kept = done.continued.len() + done.leased.len();
+    for Continued { lease, version, inputs, state } in done.continued {
+        shared.dispatch(lease, version, state, inputs, asked);
     }
-    for Claimed { lease, state } in done.filled {
+    for Claimed { lease, state } in done.leased {
         match shared.registry.versions.get(lease.version) {
-            Some(version) => shared.dispatch(lease, version, state, Default::default(), asked),
+            Some(version) => shared.dispatch_claimed(lease, version, state, asked),
             // Not reachable: an item of the same version was completed here. Its lease would expire.
-            None => tracing::error!(run = %lease.run, "a map ended whose version is unknown here"),
+            None => tracing::error!(run = %lease.run, "a map goes on whose version is unknown here"),
         }
     }
     for number in numbers {

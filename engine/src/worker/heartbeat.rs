@@ -76,7 +76,8 @@ async fn beat(shared: &Shared, conn: &mut PgConnection) -> Result<()> {
     }
     if !workers::seen(conn, shared.worker).await? {
         // The machine slept, or the database was away for long.
-        workers::register_again(conn, shared.worker, &shared.config.name, &shared.queues, shared.config.concurrency as i32).await?;
+        let queues = shared.config.known_for(&shared.queues);
+        workers::register_again(conn, shared.worker, &shared.config.name, queues, shared.config.concurrency as i32).await?;
     }
     let reaped = reaper::sweep(conn, &shared.registry.versions, shared.worker, shared.config.lease).await?;
     if reaped > 0 {

@@ -19,6 +19,7 @@ pub use shared::Stats;
 use crate::{
     commands::Local,
     error::{Error, Result},
+    id::RunId,
     listener::Listener,
     store::workers,
     version::Registry,
@@ -34,6 +35,16 @@ use tokio_util::sync::CancellationToken;
 /// How long the last writes of a worker that stops may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
+/// Which runs a worker serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Serves {
+    /// All that have steps ready in its queues.
+    #[default]
+    Everything,
+    /// The one that [`Worker::serve`] names, and before that only what is handed to it by [`Worker::local`].
+    OneRun,
+}
+
 /// How a worker works.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
@@ -41,6 +52,8 @@ pub struct WorkerConfig {
     pub name: String,
     /// Task queues it serves, the more important first.
     pub queues: Vec<String>,
+    /// Which runs.
+    pub serves: Serves,
     /// Steps in flight at once.
     pub concurrency: usize,
     /// A lease that is not renewed for this long is taken over; it is renewed three times as often.
@@ -58,11 +71,22 @@ impl Default for WorkerConfig {
         Self {
             name: "worker".into(),
             queues: vec!["default".into()],
+            serves: Serves::Everything,
             concurrency: 1024,
             lease: Duration::from_secs(30),
             poll: Duration::from_secs(1),
             drain: Duration::from_secs(30),
             completers: 2,
+        }
+    }
+}
+
+impl WorkerConfig {
+    /// The queues that others may count on it for: none, where it serves one run.
+    fn known_for<'a>(&self, queues: &'a [i16]) -> &'a [i16] {
+        match self.serves {
+            Serves::Everything => queues,
+            Serves::OneRun => &[],
         }
     }
 }
@@ -80,7 +104,7 @@ impl Worker {
         let mut conn = PgConnection::connect_with(options).await?;
         crate::commands::check_schema(&mut conn).await?;
         let queues = workers::queue_ids(&mut conn, &config.queues).await?;
-        let id = workers::register(&mut conn, &config.name, &queues, config.concurrency as i32).await?;
+        let id = workers::register(&mut conn, &config.name, config.known_for(&queues), config.concurrency as i32).await?;
         let (shared, channels) = Shared::new(options.clone(), registry, config, id, queues);
         let mut tasks = JoinSet::new();
         for completions in channels.completions {
@@ -110,6 +134,13 @@ impl Worker {
     /// For commands in the same process: runs may be started with their first steps leased to this worker.
     pub fn local(&self) -> Arc<dyn Local> {
         self.shared.clone()
+    }
+
+    /// Names the run that a worker for one run serves; the first one counts.
+    pub fn serve(&self, run: RunId) {
+        if self.shared.only.set(run).is_ok() {
+            self.shared.wake.notify_one();
+        }
     }
 
     /// Counters since the start.

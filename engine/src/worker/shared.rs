@@ -21,7 +21,7 @@ use sqlx::{
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
             AtomicBool, AtomicI16, AtomicI64, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -84,8 +84,10 @@ pub(crate) struct Shared {
     pub freed: Notify,
     /// The last claim found less than it had room for: nothing older waits.
     pub drained: AtomicBool,
-    /// More urgent work than this waits in the queues, so continuation is for it or better.
+    /// Work of this priority waits in the queues, so continuation is for it or better.
     pub urgent: AtomicI16,
+    /// The only run that is served, where the worker is for one; unset until the run is there.
+    pub only: OnceLock<RunId>,
     /// When the next timer is due, in milliseconds after `epoch`; `i64::MAX`: none known.
     next_due: AtomicI64,
     epoch: Instant,
@@ -144,6 +146,7 @@ impl Shared {
             freed: Notify::new(),
             drained: AtomicBool::new(false),
             urgent: AtomicI16::new(i16::MIN),
+            only: OnceLock::new(),
             next_due: AtomicI64::new(i64::MAX),
             epoch: Instant::now(),
             free: AtomicI64::new(config.concurrency as i64),
@@ -209,6 +212,12 @@ impl Shared {
         let job = Job { lease, version, loaded, inputs, flight };
         // The receivers live as long as anything is in flight.
         let _ = if job.inputs.complete { self.jobs.send(job) } else { self.to_load.send(job) };
+    }
+
+    /// The same for what was leased without a word about its inputs.
+    pub fn dispatch_claimed(&self, lease: Lease, version: Arc<Version>, loaded: Option<VersionedState>, asked: Instant) {
+        let inputs = Inputs { complete: !version.needs_loading(&lease), ..Default::default() };
+        self.dispatch(lease, version, loaded, inputs, asked);
     }
 
     /// Is the lease of a step that has not begun still good, as far as this process can tell? A process that was frozen finds that out
@@ -358,8 +367,8 @@ impl Drop for Claiming<'_> {
 }
 
 impl Room for Shared {
-    fn take(&self) -> bool {
-        self.take_slots(1) == 1
+    fn take(&self, max: usize) -> usize {
+        self.take_slots(max)
     }
 
     fn give_back(&self, slots: usize) {
@@ -368,6 +377,10 @@ impl Room for Shared {
 
     fn continues(&self, queue: i16, priority: i16) -> bool {
         !self.stopping.is_cancelled() && priority >= self.urgent.load(Relaxed) && self.queues.contains(&queue)
+    }
+
+    fn idle(&self) -> bool {
+        self.drained.load(Relaxed) && self.has_free_slot() && !self.stopping.is_cancelled()
     }
 
     fn chance(&self) -> f64 {

@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
     id::{RunId, ScopePath},
     store::{
-        hot::Holder,
+        hot::{self, Holder},
         lanes, maps,
         records::{self, AttemptRecord},
         rows::{Claimed, Lease},
@@ -36,8 +36,19 @@ pub(crate) async fn complete(
             let refused = batch.locked.len() - applied.held;
             done.refused += refused.saturating_sub(std::mem::take(&mut done.applied_twice));
             done.runs += applied.stopped;
-            planner.settle(cache, done, applied.filled);
+            planner.settle(cache, done, applied.leased);
             // Waits that came here because their run was being stopped, but whose lane is held after all, go the ordinary way.
+            batch.locked.clear();
+            Ok(())
+        }
+        Err(Error::Store(e)) if hot::is_fenced(&e) => {
+            planner.give_back();
+            if batch.locked.len() > 1 {
+                // Under these locks only two completions that exclude each other can do that: each alone tells which.
+                return Err(Error::LeaseLost);
+            }
+            tracing::error!(run = %batch.locked[0].lease.run, error = %e, "a completion does not fit what the database holds; it is refused");
+            done.refused += 1;
             batch.locked.clear();
             Ok(())
         }
@@ -51,7 +62,7 @@ pub(crate) async fn complete(
 struct Applied {
     held: usize,
     stopped: usize,
-    filled: Vec<Claimed>,
+    leased: Vec<Claimed>,
 }
 
 async fn in_one_transaction(
@@ -92,10 +103,10 @@ async fn in_one_transaction(
         }
         planner.scope(scope, &ended, Some(facts))?;
     }
-    let filled = planner.apply_in(&mut tx).await?;
+    let leased = planner.apply_in(&mut tx).await?;
     let stopped = stop(&mut tx, &aborting, by).await?;
     tx.commit().await?;
-    Ok(Applied { held: held.len(), stopped, filled })
+    Ok(Applied { held: held.len(), stopped, leased })
 }
 
 /// Completions whose lane is still held, grouped by scope, and those whose run is being stopped.

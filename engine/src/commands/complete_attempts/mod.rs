@@ -2,10 +2,11 @@
 //! hold, the batch takes the locked path: the same rules, from state read under lock. Both end in the same statement.
 //!
 //! [`decide`] asks the rules what each outcome means, [`plan`] turns ends of steps into a transition, [`locked`] reads under lock,
-//! [`waits`] applies what does not end a step, [`cache`] is what the completing process remembers of live scopes.
+//! [`waits`] applies what does not end a step, [`expand`] what becomes a map, [`cache`] is what the completing process remembers of live scopes.
 
 mod cache;
 mod decide;
+mod expand;
 mod locked;
 mod plan;
 mod waits;
@@ -77,14 +78,35 @@ pub(crate) struct Completion {
 
 /// What the completing process can take on.
 pub(crate) trait Room: Sync {
-    /// Takes a slot for one more step.
-    fn take(&self) -> bool;
+    /// Takes up to so many slots.
+    fn take(&self, max: usize) -> usize;
     /// Gives slots back.
     fn give_back(&self, slots: usize);
     /// May a successor on this queue, with this priority, go on here?
     fn continues(&self, queue: i16, priority: i16) -> bool;
+    /// Is nothing older waiting, so that whoever has items may hand them out without a claim?
+    fn idle(&self) -> bool;
     /// From [0, 1): spreads backoff.
     fn chance(&self) -> f64;
+}
+
+/// No room: whatever is released is for others.
+pub(crate) struct NoRoom;
+
+impl Room for NoRoom {
+    fn take(&self, _max: usize) -> usize {
+        0
+    }
+    fn give_back(&self, _slots: usize) {}
+    fn continues(&self, _queue: i16, _priority: i16) -> bool {
+        false
+    }
+    fn idle(&self) -> bool {
+        false
+    }
+    fn chance(&self) -> f64 {
+        1.0
+    }
 }
 
 /// What came of a batch.
@@ -92,8 +114,8 @@ pub(crate) trait Room: Sync {
 pub(crate) struct Completed {
     /// Successors that are leased to the caller already, with what is known of their inputs.
     pub continued: Vec<Continued>,
-    /// Maps whose items have ended, leased to the caller.
-    pub filled: Vec<Claimed>,
+    /// Leased to the caller: maps whose items have ended, and further items of maps that go on.
+    pub leased: Vec<Claimed>,
     /// Steps that were brought to an end.
     pub steps: usize,
     /// Runs that have ended.
@@ -133,6 +155,8 @@ impl Batch {
             let decided = decide::decide(completion, &chance);
             match (&decided.decision, decided.bare_item) {
                 (Decision::Failed { .. }, _) => batch.locked.push(decided),
+                // Its counter goes with it, and must stay if it is refused.
+                (Decision::Succeeded { .. }, true) if decided.lease.phase == Lease::FILLED => batch.locked.push(decided),
                 (Decision::Waits(_), _) => batch.waits.push(decided),
                 (Decision::Expands(_), _) => batch.expansions.push(decided),
                 (Decision::Succeeded { .. } | Decision::Skipped, true) => batch.items.push(decided),
@@ -185,25 +209,35 @@ pub(crate) async fn complete_attempts(
     done: &mut Completed,
 ) -> Result<()> {
     waits::reschedule(conn, batch, by, done).await?;
-    waits::expand(conn, batch, by, done).await?;
-    complete_items(conn, batch, by, done).await?;
+    expand::expand(conn, batch, by, room, done).await?;
+    complete_items(conn, batch, by, room, done).await?;
     complete_steps(conn, cache, batch, by, room, done).await?;
     locked::complete(conn, cache, batch, by, room, done).await
 }
 
 /// Good ends of items without a state touch their lane and, by count, their map.
-async fn complete_items(conn: &mut PgConnection, batch: &mut Batch, by: Holder, done: &mut Completed) -> Result<()> {
+async fn complete_items(conn: &mut PgConnection, batch: &mut Batch, by: Holder, room: &dyn Room, done: &mut Completed) -> Result<()> {
     if batch.items.is_empty() {
         return Ok(());
     }
-    let mut planner = Planner::new(by, None);
+    let mut planner = Planner::new(by, Some(room));
     for item in &batch.items {
         planner.bare_item(item, None)?;
     }
-    let (accepted, filled) = planner.apply_items(conn).await?;
-    done.commits += 1;
-    done.steps += accepted;
-    done.filled.extend(filled);
+    let accepted = match planner.apply_items(conn).await {
+        Ok((accepted, leased)) => {
+            done.commits += 1;
+            done.steps += accepted;
+            done.leased.extend(leased);
+            done.wake |= planner.permits_freed;
+            accepted
+        }
+        Err(e) if hot::is_fenced(&e) => {
+            done.conflicts += 1;
+            0
+        }
+        Err(e) => return Err(e.into()),
+    };
     let items = std::mem::take(&mut batch.items);
     if accepted < items.len() {
         // Somebody else holds some of them, or their run is being stopped: the locked path tells which; those accepted are gone by then.
@@ -226,6 +260,31 @@ async fn complete_steps(
         return Ok(());
     }
     let mut planner = Planner::new(by, Some(room));
+    let planned = plan_steps(cache, batch, &mut planner);
+    if planned.is_empty() {
+        return Ok(());
+    }
+    match planner.apply(conn).await {
+        Ok(leased) => {
+            planner.settle(cache, done, leased);
+            Ok(())
+        }
+        Err(e) => {
+            planner.give_back();
+            if hot::is_fenced(&e) {
+                batch.locked.extend(planned);
+                done.conflicts += 1;
+                Ok(())
+            } else {
+                batch.steps = planned;
+                Err(e.into())
+            }
+        }
+    }
+}
+
+/// Takes the ends of steps that the rules accept on the state that is known here; the others take the locked path.
+fn plan_steps(cache: &mut ScopeCache, batch: &mut Batch, planner: &mut Planner<'_>) -> Vec<Decided> {
     let mut steps = std::mem::take(&mut batch.steps);
     steps.sort_by(|a, b| a.key_ref().cmp(&b.key_ref()));
     let mut planned: Vec<Decided> = Vec::with_capacity(steps.len());
@@ -237,32 +296,18 @@ async fn complete_steps(
         }
         match cache.take(&mut group) {
             Some(scope) if Planner::fits(&scope, &group) => {
-                planner.scope(scope, &group.iter().collect::<Vec<_>>(), None)?;
+                let refused = planner.scope(scope, &group.iter().collect::<Vec<_>>(), None).is_err();
                 planned.append(&mut group);
+                if refused {
+                    // The transition holds half of a scope: state under lock decides about everything.
+                    planner.give_back();
+                    batch.locked.extend(planned.drain(..).chain(rest));
+                    return planned;
+                }
             }
             // Unknown here, or a stale copy that the rules refuse: state under lock decides.
             _ => batch.locked.append(&mut group),
         }
     }
-    if planned.is_empty() {
-        return Ok(());
-    }
-    let applied = planner.apply(conn).await;
-    match applied {
-        Ok(filled) => {
-            planner.settle(cache, done, filled);
-            Ok(())
-        }
-        Err(e) => {
-            planner.give_back();
-            if hot::is_fenced(&e) {
-                batch.locked.append(&mut planned);
-                done.conflicts += 1;
-                Ok(())
-            } else {
-                batch.steps = planned;
-                Err(e.into())
-            }
-        }
-    }
+    planned
 }

@@ -13,19 +13,21 @@ use crate::{
         hot::{self, Holder, ItemCount, Transition},
         maps,
         records::{self, AttemptRecord, DeadLetter, to_json},
-        rows::{Claimed, Lease},
+        rows::{Claimed, Lease, VersionedState},
         runs::{self, RunFacts},
     },
     version::Version,
 };
 use sqlx::{Connection, PgConnection};
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-/// A successor that the completing process holds already.
+/// A successor, or an item of a map just expanded, that the completing process holds already.
 pub(crate) struct Continued {
     pub lease: Lease,
     pub version: Arc<Version>,
     pub inputs: Inputs,
+    /// The state of an item's scope, which nobody has cached yet.
+    pub state: Option<VersionedState>,
 }
 
 /// Collects a batch's transition.
@@ -39,6 +41,8 @@ pub(crate) struct Planner<'a> {
     taken: usize,
     steps: usize,
     runs: usize,
+    /// Items of a map with a limit have ended, and others may be waiting for their places.
+    pub permits_freed: bool,
 }
 
 /// What needs statements of its own in the same transaction.
@@ -78,16 +82,22 @@ impl<'a> Planner<'a> {
             taken: 0,
             steps: 0,
             runs: 0,
+            permits_freed: false,
         }
     }
 
-    /// Can the rules take these ends on this state? Not where a cached copy is stale.
+    /// Can the rules take these ends on this state? Not where a cached copy is stale, nor where a lane ends twice: one of the two attempts
+    /// has lost it.
     pub fn fits(scope: &CachedScope, group: &[Decided]) -> bool {
-        group.iter().all(|d| match d.version.step(d.lease.step) {
-            Some((_, step)) => {
-                usize::from(step.local) < scope.state.frame.steps().len() && scope.state.frame.step(step.local) == StepState::Live
-            }
-            None => true,
+        let mut lanes = HashSet::with_capacity(group.len());
+        group.iter().all(|d| {
+            let live = match d.version.step(d.lease.step) {
+                Some((_, step)) => {
+                    usize::from(step.local) < scope.state.frame.steps().len() && scope.state.frame.step(step.local) == StepState::Live
+                }
+                None => true,
+            };
+            live && lanes.insert(d.lease.lane)
         })
     }
 
@@ -175,7 +185,7 @@ impl<'a> Planner<'a> {
 
     fn frame_ended(&mut self, scope: &CachedScope, d: &Decided, end: FrameEnd, seq: &mut i32) {
         match scope.scope.parent() {
-            Some((parent, map, _)) => self.count_item(d.lease.run, parent, map, matches!(end, FrameEnd::Failed { .. })),
+            Some((parent, map, _)) => self.count_item(d, parent, map, matches!(end, FrameEnd::Failed { .. })),
             None => match end {
                 FrameEnd::Succeeded => self.run_ended(d, RunEvent::Succeed, seq, None, None),
                 FrameEnd::Failed { step } => {
@@ -217,14 +227,25 @@ impl<'a> Planner<'a> {
         let (parent, map, _) = d.lease.scope.parent().ok_or_else(|| Error::Internal("an item without a map".into()))?;
         let step = d.version.step(d.lease.step).map(|(_, step)| step);
         let failed = matches!(d.decision, Decision::Failed { .. }) && !step.is_some_and(|s| s.allow_failure);
-        self.count_item(d.lease.run, parent, map, failed);
+        self.count_item(d, parent, map, failed);
         Ok(())
     }
 
-    fn count_item(&mut self, run: RunId, parent: ScopePath, map: StepIx, failed: bool) {
-        let count: &mut ItemCount = self.transition.items.0.entry((run, parent, map.0 as i16)).or_default();
+    /// An item has ended. Where nothing older waits its slot goes to another item of the map, in the same transaction.
+    fn count_item(&mut self, d: &Decided, parent: ScopePath, map: StepIx, failed: bool) {
+        let limited = d.version.map(map).is_some_and(|plan| plan.concurrency.is_some());
+        let here = self.continues(d.lease.queue, d.lease.priority);
+        let goes_on = here && self.room.is_some_and(Room::idle);
+        if limited && !goes_on {
+            self.permits_freed = true;
+            if !here {
+                self.transition.wake.insert(d.lease.queue);
+            }
+        }
+        let count: &mut ItemCount = self.transition.items.0.entry((d.lease.run, parent, map.0 as i16)).or_default();
         count.done += 1;
         count.failed += i32::from(failed);
+        count.more += i32::from(goes_on);
     }
 
     fn result(&mut self, d: &Decided, seq: i32, facts: Option<&RunFacts>) -> Result<()> {
@@ -294,7 +315,7 @@ impl<'a> Planner<'a> {
 
     fn open(&mut self, d: &Decided, lane: i32, step: StepIx, at: usize) {
         let queue = d.version.queues[step.at()];
-        let here = self.continues(queue, d.lease.priority) && self.room.is_some_and(Room::take);
+        let here = self.continues(queue, d.lease.priority) && self.room.is_some_and(|room| room.take(1) == 1);
         self.taken += usize::from(here);
         let o = &mut self.transition.opens;
         o.run.push(d.lease.run.0);
@@ -309,8 +330,9 @@ impl<'a> Planner<'a> {
     }
 
     fn handed_on(&mut self, d: &Decided, lane: i32, step: i16, queue: i16, here: bool, at: usize) {
-        self.transition.wake |= !here;
-        if here {
+        if !here {
+            self.transition.wake.insert(queue);
+        } else {
             let lease = Lease {
                 run: d.lease.run,
                 scope: d.lease.scope.clone(),
@@ -365,25 +387,25 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Applies everything in one transaction.
+    /// Applies everything in one transaction; what it leased to the caller comes back.
     pub async fn apply(&self, conn: &mut PgConnection) -> Result<Vec<Claimed>, sqlx::Error> {
         if self.extras.is_empty() {
             return hot::complete(conn, &self.transition, self.by).await;
         }
         let mut tx = conn.begin().await?;
-        let filled = self.apply_in(&mut tx).await?;
+        let leased = self.apply_in(&mut tx).await?;
         tx.commit().await?;
-        Ok(filled)
+        Ok(leased)
     }
 
     /// The same inside the caller's transaction.
     pub async fn apply_in(&self, conn: &mut PgConnection) -> Result<Vec<Claimed>, sqlx::Error> {
-        let filled = hot::complete(conn, &self.transition, self.by).await?;
+        let leased = hot::complete(conn, &self.transition, self.by).await?;
         self.apply_extras(conn).await?;
-        Ok(filled)
+        Ok(leased)
     }
 
-    /// Applies ends of items without a state; returns how many were accepted, and the maps that are full.
+    /// Applies ends of items without a state; returns how many were accepted, and what is leased to the caller.
     pub async fn apply_items(&self, conn: &mut PgConnection) -> Result<(usize, Vec<Claimed>), sqlx::Error> {
         if self.extras.is_empty() {
             return hot::complete_items(conn, &self.transition, self.by).await;
@@ -442,18 +464,18 @@ impl<'a> Planner<'a> {
     }
 
     /// After the commit: what the process may remember and go on with.
-    pub fn settle(self, cache: &mut ScopeCache, done: &mut Completed, filled: Vec<Claimed>) {
+    pub fn settle(self, cache: &mut ScopeCache, done: &mut Completed, leased: Vec<Claimed>) {
         done.commits += 1;
         done.steps += self.steps;
         done.runs += self.runs;
         done.taken += self.taken;
-        done.wake |= self.transition.wake;
-        done.filled.extend(filled);
+        done.wake |= self.permits_freed || !self.transition.wake.is_empty();
+        done.leased.extend(leased);
         for (at, lease, version) in self.continued {
             let scope = &self.scopes[at].0;
             // The frame was found once already, when the lane's predecessor was placed in it.
             let inputs = version.frame_of(&lease.scope).map(|frame| scope.inputs(&version, frame, &lease)).unwrap_or_default();
-            done.continued.push(Continued { lease, version, inputs });
+            done.continued.push(Continued { lease, version, inputs, state: None });
         }
         for (scope, ended) in self.scopes {
             if !ended {

@@ -1,19 +1,15 @@
-//! Attempts that do not end their step: it waits for a time, is ready again, or becomes a map whose items wait. Each touches its own lane
-//! only, guarded by the token.
+//! Attempts that do not end their step: it waits for a time, or is ready again. Each touches its own lane only, guarded by the token.
 
-use super::{Batch, Completed, Decided, Decision, Expansion, Wake, decide::Wait};
+use super::{Batch, Completed, Decided, Decision, Wake, decide::Wait, expand};
 use crate::{
-    definition::{Action, MapPlan},
     error::{Error, Result},
     lifecycle::Counters,
     store::{
         hot::{self, Holder, Reschedules},
-        maps::{self, NewMap},
         records::to_json,
-        rows::Lease,
     },
 };
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use std::time::Duration;
 
 /// Applies `batch.waits`; what is refused moves to the locked path, which tells a stale token from a run that is being stopped.
@@ -21,9 +17,13 @@ pub(super) async fn reschedule(conn: &mut PgConnection, batch: &mut Batch, by: H
     if batch.waits.is_empty() {
         return Ok(());
     }
+    // The lock order of lanes.
+    batch.waits.sort_by(|a, b| (a.key_ref(), a.lease.lane).cmp(&(b.key_ref(), b.lease.lane)));
     let mut r = Reschedules::default();
     for d in &batch.waits {
-        push(&mut r, d)?;
+        if let Decision::Waits(wait) = &d.decision {
+            push(&mut r, d, wait)?;
+        }
     }
     let accepted = hot::reschedule(conn, &r, by.worker).await?;
     done.commits += 1;
@@ -36,59 +36,26 @@ pub(super) async fn reschedule(conn: &mut PgConnection, batch: &mut Batch, by: H
     Ok(())
 }
 
-/// Applies `batch.expansions`.
-pub(super) async fn expand(conn: &mut PgConnection, batch: &mut Batch, by: Holder, done: &mut Completed) -> Result<()> {
-    if batch.expansions.is_empty() {
-        return Ok(());
-    }
-    let all: Vec<&Decided> = batch.expansions.iter().collect();
-    let mut tx = conn.begin().await?;
-    let accepted = expand_in(&mut tx, &all, by).await?;
-    tx.commit().await?;
-    done.commits += 1;
-    done.wake = true;
-    for (at, d) in std::mem::take(&mut batch.expansions).into_iter().enumerate() {
-        if !accepted.contains(&at) {
-            batch.locked.push(d);
+/// The same, and expansions, for lanes that the caller has locked and found held.
+pub(super) async fn apply_held(conn: &mut PgConnection, held: &[&Decided], by: Holder) -> Result<()> {
+    let mut r = Reschedules::default();
+    let (mut waits, mut applied) = (0, 0);
+    for d in held {
+        match &d.decision {
+            Decision::Waits(wait) => {
+                push(&mut r, d, wait)?;
+                waits += 1;
+            }
+            _ => applied += usize::from(expand::apply_held(conn, d, by).await?),
         }
     }
-    Ok(())
-}
-
-/// The same for lanes that the caller has locked and found held.
-pub(super) async fn apply_held(conn: &mut PgConnection, held: &[&Decided], by: Holder) -> Result<()> {
-    let (waits, expansions): (Vec<&Decided>, Vec<&Decided>) = held.iter().partition(|d| matches!(d.decision, Decision::Waits(_)));
-    let mut r = Reschedules::default();
-    for d in &waits {
-        push(&mut r, d)?;
-    }
-    let mut applied = 0;
-    if !waits.is_empty() {
+    if waits > 0 {
         applied += hot::reschedule(conn, &r, by.worker).await?.len();
-    }
-    if !expansions.is_empty() {
-        applied += expand_in(conn, &expansions, by).await?.len();
     }
     if applied == held.len() { Ok(()) } else { Err(Error::LeaseLost) }
 }
 
-fn push(r: &mut Reschedules, d: &Decided) -> Result<()> {
-    let empty;
-    let wait = match &d.decision {
-        Decision::Waits(wait) => wait,
-        // An expanded map keeps its attempt: the same one finishes it when the items have ended.
-        _ => {
-            empty = Wait {
-                state: "items",
-                phase: Lease::FRESH,
-                wake: Wake::After(Duration::ZERO),
-                counters: d.lease.counters,
-                excused: Duration::ZERO,
-                record: None,
-            };
-            &empty
-        }
-    };
+fn push(r: &mut Reschedules, d: &Decided, wait: &Wait) -> Result<()> {
     let (delay, due) = match wait.wake {
         Wake::After(delay) => (delay, None),
         Wake::At(due) => (Duration::ZERO, Some(due)),
@@ -113,7 +80,9 @@ fn push(r: &mut Reschedules, d: &Decided) -> Result<()> {
     r.ms.push(d.ms);
     r.error.push(error.map(to_json).transpose()?);
     r.usage.push(error.and_then(|e| e.usage.as_ref()).map(to_json).transpose()?);
-    r.wake |= wait.state == "ready";
+    if wait.state == "ready" {
+        r.wake.insert(d.lease.queue);
+    }
     Ok(())
 }
 
@@ -124,54 +93,5 @@ fn note(wait: &Wait, done: &mut Completed) {
         Wake::After(delay) => done.due_in = Some(done.due_in.map_or(delay, |d| d.min(delay))),
         // The claimer asks the database, whose clock decides.
         Wake::At(_) => done.wake = true,
-    }
-}
-
-async fn expand_in(conn: &mut PgConnection, expansions: &[&Decided], by: Holder) -> Result<Vec<usize>, sqlx::Error> {
-    let mut r = Reschedules { wake: true, ..Default::default() };
-    for d in expansions {
-        push(&mut r, d).map_err(into_sqlx)?;
-    }
-    let accepted = hot::reschedule(conn, &r, by.worker).await?;
-    for at in &accepted {
-        let d = expansions[*at];
-        if let (Decision::Expands(expansion), Some((_, step))) = (&d.decision, d.version.step(d.lease.step))
-            && let Action::Map(plan) = &step.action
-        {
-            maps::insert(conn, &new_map(d, plan, expansion)).await?;
-        }
-    }
-    Ok(accepted)
-}
-
-fn new_map<'a>(d: &'a Decided, plan: &MapPlan, expansion: &'a Expansion) -> NewMap<'a> {
-    let total = expansion.items.len() as u32;
-    let roots = &d.version.dag.frame(plan.body).roots;
-    let (entry, queue) = match roots[..] {
-        [only] => (only.0 as i16, d.version.queues[only.at()]),
-        _ => (Lease::ENTRY, d.lease.queue),
-    };
-    NewMap {
-        run: d.lease.run,
-        scope: &d.lease.scope,
-        step: d.lease.step,
-        lane: d.lease.lane,
-        workflow_version: d.version.id.0,
-        total: total as i32,
-        max_failed: plan.tolerate.allowed(total) as i32,
-        permits: plan.concurrency.map(|n| n.min(total) as i32),
-        entry,
-        queue,
-        priority: d.lease.priority,
-        template: d.version.item_template(plan.body).map(|state| state.encode()),
-        items: &expansion.items,
-        keys: expansion.keys.as_deref(),
-    }
-}
-
-fn into_sqlx(error: Error) -> sqlx::Error {
-    match error {
-        Error::Store(e) => e,
-        other => sqlx::Error::Protocol(other.to_string()),
     }
 }
