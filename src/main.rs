@@ -59,16 +59,14 @@ fn main() -> ExitCode {
     // Before anything opens a connection; it can only fail if it was done before, and this is the first line.
     rustls::crypto::ring::default_provider().install_default().ok();
     let cli = Cli::parse();
-    match run(cli.command) {
-        Ok(code) => code,
-        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::note(format!("error: {error:#}"));
-            if let Some(advice) = advice::next_step(&error) {
-                output::note(advice);
-            }
-            ExitCode::FAILURE
-        }
+    run(cli.command).unwrap_or_else(|error| failed(&error))
+}
+
+/// Every error is a failure: a reader of the output that has gone is none to begin with (see [`output`]).
+fn failed(error: &anyhow::Error) -> ExitCode {
+    output::note(format!("error: {error:#}"));
+    if let Some(advice) = advice::next_step(error) {
+        output::note(advice);
     }
 }
 
@@ -87,6 +85,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_database_connection_that_breaks_is_a_failure() {
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let error = anyhow::Error::from(krowoc_engine::Error::Store(sqlx::Error::Io(broken))).context("showing it");
+        assert_eq!(failed(&error), ExitCode::FAILURE);
     }
 
     #[test]

@@ -357,3 +357,16 @@ async fn a_reader_that_stops_reading_is_no_failure() {
     assert_eq!(place.krowoc(&["runs", "list", "--json"]).json()[0]["status"], "succeeded");
     place.done().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_stays_one_when_its_reader_stops_reading() {
+    let place = Place::new().await;
+    place.file("flaky.yaml", &flaky(9));
+    for arguments in [&["run", "flaky.yaml"][..], &["run", "flaky.yaml", "--json"]] {
+        let mut child = place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        drop(child.stdout.take());
+        drop(child.stderr.take());
+        assert_eq!(child.wait().expect("it ends").code(), Some(1), "{arguments:?}");
+    }
+    place.done().await;
+}

@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::{
     fs,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 fn krowoc(folder: &Path, arguments: &[&str]) -> Output {
@@ -28,6 +28,19 @@ fn a_new_project_is_valid_and_making_it_again_changes_nothing() {
     assert!(again.status.success() && text(&again.stdout).contains("complete already"), "{}", text(&again.stdout));
     let schema = krowoc(&project, &["schema", "workflow"]).stdout;
     assert_eq!(fs::read(project.join("workflows/krowoc-workflow.v1.schema.json")).expect("made"), schema);
+}
+
+#[test]
+fn problems_stay_a_failure_when_nobody_reads_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.yaml"), "krowoc: v1\n").expect("written");
+    for format in ["json", "text"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_krowoc"));
+        command.args(["validate", ".", "--format", format]).current_dir(folder.path()).env_clear().env("HOME", folder.path());
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("krowoc runs");
+        drop(child.stdout.take());
+        assert_eq!(child.wait().expect("it ends").code(), Some(1), "{format}");
+    }
 }
 
 #[test]
