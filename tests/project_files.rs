@@ -3,6 +3,7 @@
 use serde_json::Value;
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -28,6 +29,27 @@ fn a_new_project_is_valid_and_making_it_again_changes_nothing() {
     assert!(again.status.success() && text(&again.stdout).contains("complete already"), "{}", text(&again.stdout));
     let schema = krowoc(&project, &["schema", "workflow"]).stdout;
     assert_eq!(fs::read(project.join("workflows/krowoc-workflow.v1.schema.json")).expect("made"), schema);
+}
+
+#[test]
+fn the_test_of_a_new_project_passes_and_sees_what_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // A server of another account has to reach its folder in here.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opened");
+    assert!(krowoc(folder.path(), &["init"]).status.success());
+    let programs = Path::new(env!("CARGO_BIN_EXE_krowoc")).parent().expect("a folder");
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    let test = || {
+        let mut command = Command::new(folder.path().join("tests/summarize-note.sh"));
+        command.env_clear().env("PATH", &path).env("HOME", folder.path()).output().expect("it runs")
+    };
+    let passed = test();
+    assert!(passed.status.success(), "{}{}", text(&passed.stdout), text(&passed.stderr));
+    let workflow = folder.path().join("workflows/summarize-note.yaml");
+    let other = fs::read_to_string(&workflow).expect("made").replace("  todo: ${{ steps.summarize.output.todo }}", "  todo: nothing");
+    fs::write(&workflow, other).expect("written");
+    let failed = test();
+    assert!(!failed.status.success() && text(&failed.stderr).contains("FAILED: what has to be done"), "{}", text(&failed.stderr));
 }
 
 #[test]
