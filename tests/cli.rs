@@ -296,7 +296,7 @@ async fn errors_say_what_to_do_next() {
     let place = Place::new().await;
     place.file("hello.yaml", HELLO);
     place.file("broken.yaml", "krowoc: v1\nname: broken\nsteps:\n  a: {transform: {}, needs: [b]}\n");
-    place.krowoc(&["run", "gone.yaml"]).expect(1, &["cannot read gone.yaml"]);
+    place.krowoc(&["run", "gone.yaml"]).expect(1, &["gone.yaml: cannot be read"]);
     place.krowoc(&["run", "broken.yaml"]).expect(1, &["broken.yaml:4:", "needs: [b]"]);
     place.krowoc(&["run", "."]).expect(1, &["holds 2 workflows"]);
     place.krowoc(&["run", "hello.yaml"]).expect(1, &["the run was not started", "name", "--input or --set"]);

@@ -101,6 +101,22 @@ fn every_problem_of_every_file_is_found_with_its_place() {
 }
 
 #[test]
+fn a_path_that_cannot_be_read_is_a_problem_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("empty")).expect("made");
+    fs::write(folder.path().join("a.yaml"), "krowoc: v1\n").expect("written");
+    let found = krowoc(folder.path(), &["validate", "gone.yaml", "empty", "a.yaml", "--format", "json"]);
+    assert_eq!(found.status.code(), Some(1));
+    let problems: Vec<Value> = serde_json::from_slice(&found.stdout).expect("JSON");
+    let unread: Vec<_> = problems.iter().filter(|p| p["code"] == "unreadable").map(|p| p["file"].as_str()).collect();
+    assert_eq!(unread, [Some("gone.yaml"), Some("empty")], "{problems:#?}");
+    assert!(problems.iter().any(|p| p["file"] == "a.yaml"), "the others were not looked at: {problems:#?}");
+    let drawn = krowoc(folder.path(), &["validate", "gone.yaml"]);
+    assert_eq!(drawn.status.code(), Some(1));
+    assert!(text(&drawn.stdout).contains("gone.yaml") && text(&drawn.stdout).contains("cannot be read"), "{}", text(&drawn.stdout));
+}
+
+#[test]
 fn two_files_of_one_name_are_a_problem() {
     let folder = tempfile::tempdir().expect("a folder");
     for file in ["a.yaml", "b.yaml"] {

@@ -38,8 +38,9 @@ enum Format {
 
 impl Validate {
     pub fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
-        let files = workflow_files::find(&self.paths)?;
-        let checked = workflow_files::check(&files, &config.step_kinds());
+        let (files, unread) = workflow_files::find_all(&self.paths);
+        let mut checked: Vec<Outcome> = unread.into_iter().map(|problem| Err(vec![problem])).collect();
+        checked.extend(workflow_files::check(&files, &config.step_kinds()));
         let problems: Vec<&Problem> = checked.iter().filter_map(|outcome| outcome.as_ref().err()).flatten().collect();
         match self.format {
             Format::Json => output::json(&problems)?,
