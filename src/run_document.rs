@@ -21,8 +21,8 @@ use serde::Serialize;
 use serde_json::Value;
 use std::{io::IsTerminal, process::ExitCode};
 
-/// Attempts that are looked through for those that failed, and dead letters, the latest.
-const MOST: i64 = 1000;
+/// Attempts that failed, and dead letters: so many of each, the latest.
+const MOST: usize = 1000;
 /// Of each, so many are shown to people.
 const SHOWN: usize = 10;
 
@@ -36,10 +36,14 @@ pub struct RunDocument {
     pub steps: Vec<StepView>,
     /// Attempts that brought no result, those of map items too.
     pub failed_attempts: Vec<AttemptView>,
+    /// There are earlier ones, which are left out.
+    pub more_failed_attempts: bool,
     /// What the steps used of models, by step, those in maps too.
     pub usage: Vec<StepUsage>,
     /// Steps that failed for good, those of map items too.
     pub dead_letters: Vec<LetterView>,
+    /// There are earlier ones, which are left out: `krowoc dlq list --run RUN --after ID` has them.
+    pub more_dead_letters: bool,
 }
 
 impl RunDocument {
@@ -49,13 +53,23 @@ impl RunDocument {
         let version = queries::version_of(conn, scope, run).await?;
         let version = engine.registry().versions.load(conn, version).await?;
         let filter = LetterFilter { run: Some(run), ..LetterFilter::default() };
-        let tried = attempts::attempts(conn, scope, run, &version.dag, None, MOST).await?;
+        // One more than is kept tells whether there are more.
+        let most = MOST as i64 + 1;
+        // The oldest stand first here, and last there.
+        let mut failed_attempts = attempts::without_result(conn, scope, run, &version.dag, most).await?;
+        let left_out = failed_attempts.len().saturating_sub(MOST);
+        failed_attempts.drain(..left_out);
+        let mut dead_letters = dead_letters::list(conn, scope, &filter, None, most).await?;
+        let more_dead_letters = dead_letters.len() > MOST;
+        dead_letters.truncate(MOST);
         Ok(Self {
             run: runs::show(conn, scope, run).await?,
             steps: steps::steps(conn, scope, run, &version.dag).await?,
-            failed_attempts: tried.into_iter().filter(|attempt| !matches!(attempt.status.as_str(), "succeeded" | "skipped")).collect(),
+            failed_attempts,
+            more_failed_attempts: left_out > 0,
             usage: usage::by_step(conn, scope, run, &version.dag).await?,
-            dead_letters: dead_letters::list(conn, scope, &filter, None, MOST).await?,
+            dead_letters,
+            more_dead_letters,
         })
     }
 
@@ -105,7 +119,9 @@ impl RunDocument {
         }
         let left_out = self.failed_attempts.len().saturating_sub(SHOWN);
         if left_out > 0 {
-            lines.push(format!("  … {left_out} earlier ones; --json has more"));
+            let beyond = if self.more_failed_attempts { format!("more than {left_out}") } else { left_out.to_string() };
+            let them = if self.more_failed_attempts { format!("the latest {MOST}") } else { "them".into() };
+            lines.push(format!("  … {beyond} earlier ones; --json has {them}"));
         }
         for attempt in &self.failed_attempts[left_out..] {
             let at = attempt.finished_at.with_timezone(&Local).format("%H:%M:%S");
@@ -137,9 +153,13 @@ impl RunDocument {
             lines.push(format!("  {} failed after {attempts}, {}: {}", clean(&letter.path), letter.class, excerpt(&letter.message, 400)));
             lines.push(format!("    dead letter {}", letter.id));
         }
-        if open.len() > SHOWN {
-            lines.push(format!("  … and {} more: krowoc dlq list --run {}", open.len() - SHOWN, run.id));
-        }
+        let beyond = match (open.len().saturating_sub(SHOWN), self.more_dead_letters) {
+            (0, false) => None,
+            (0, true) => Some("perhaps more".to_owned()),
+            (n, false) => Some(format!("{n} more")),
+            (n, true) => Some(format!("more than {n} more")),
+        };
+        lines.extend(beyond.map(|beyond| format!("  … and {beyond}: krowoc dlq list --run {}", run.id)));
         match open.as_slice() {
             [] => {}
             [letter] => lines.push(format!("Once the cause is mended:  krowoc dlq redrive {}", letter.id)),

@@ -1,7 +1,7 @@
 //! What people see of runs in every state of theirs.
 
 use super::{
-    attempts::attempts,
+    attempts::{attempts, without_result},
     dead_letters, events, queues,
     runs::{self, RunFilter, RunState},
     steps::{self, StepStatus, WaitReason},
@@ -74,6 +74,7 @@ async fn another_workspace_sees_nothing() {
     assert!(matches!(events::events(conn, &other, run, dag, 0, 9).await, Err(Error::NotFound { .. })));
     assert!(matches!(attempts(conn, &other, run, dag, None, 9).await, Err(Error::NotFound { .. })));
     assert!(matches!(why(conn, &other, run, dag).await, Err(Error::NotFound { .. })));
+    assert!(matches!(without_result(conn, &other, run, dag, 9).await, Err(Error::NotFound { .. })));
     assert!(matches!(usage::by_step(conn, &other, run, dag).await, Err(Error::NotFound { .. })));
     assert!(matches!(workflows::latest_version(conn, &other, "test").await, Err(Error::NotFound { .. })));
     assert!(runs::list(conn, &other, &RunFilter::default(), None, 9).await.expect("runs").is_empty());
@@ -127,6 +128,20 @@ async fn a_map_shows_its_items_by_key_and_page() {
     );
     let tried = attempts(&mut d.conn, &d.scope, run, &version.dag, Some(&path("m[k1].s")), 9).await.expect("attempts");
     assert_eq!(tried.iter().map(|a| (a.path.as_str(), a.attempt, a.status.as_str())).collect::<Vec<_>>(), [("m[k1].s", 1, "failed")]);
+    d.done().await;
+}
+
+#[tokio::test]
+async fn failed_attempts_are_found_behind_any_number_of_others() {
+    let mut d = Drain::new().await;
+    d.will("m", [Act::Items(3, true)]);
+    d.will("m[k0].s", [Act::Fail(ErrorClass::Refused)]);
+    let (run, version) = d.start(KEYED).await;
+    d.drain().await;
+    let latest = attempts(&mut d.conn, &d.scope, run, &version.dag, None, 2).await.expect("attempts");
+    assert!(latest.iter().all(|a| a.status == "succeeded"), "{latest:?}");
+    let failed = without_result(&mut d.conn, &d.scope, run, &version.dag, 2).await.expect("attempts");
+    assert_eq!(failed.iter().map(|a| (a.path.as_str(), a.status.as_str())).collect::<Vec<_>>(), [("m[k0].s", "failed")]);
     d.done().await;
 }
 
