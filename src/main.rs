@@ -15,6 +15,7 @@ mod run_input;
 mod signals;
 mod table;
 mod telemetry;
+mod tree;
 mod watch;
 mod workflow_files;
 

@@ -4,6 +4,7 @@ use crate::{
     output,
     progress::drawn,
     table::{clean, count, excerpt, span},
+    tree,
 };
 use chrono::Local;
 use krowoc_engine::{
@@ -12,6 +13,7 @@ use krowoc_engine::{
         self,
         attempts::{self, AttemptView},
         dead_letters::{self, LetterFilter, LetterState, LetterView},
+        inside::{self, StepInside},
         runs::{self, RunDetail, RunState},
         steps::{self, StepView},
         usage::{self, StepUsage, Tokens},
@@ -34,6 +36,8 @@ pub struct RunDocument {
     pub run: RunDetail,
     /// Its own steps.
     pub steps: Vec<StepView>,
+    /// The steps inside its maps, each once for all items.
+    pub inside: Vec<StepInside>,
     /// Attempts that brought no result, those of map items too.
     pub failed_attempts: Vec<AttemptView>,
     /// There are earlier ones, which are left out.
@@ -65,6 +69,7 @@ impl RunDocument {
         Ok(Self {
             run: runs::show(conn, scope, run).await?,
             steps: steps::steps(conn, scope, run, &version.dag).await?,
+            inside: inside::steps(conn, scope, run, &version.dag).await?,
             failed_attempts,
             more_failed_attempts: left_out > 0,
             usage: usage::by_step(conn, scope, run, &version.dag).await?,
@@ -106,14 +111,10 @@ impl RunDocument {
         lines
     }
 
-    /// The steps, one line each, and attempts that failed.
+    /// The steps as a tree, what they used, and attempts that failed.
     pub fn body(&self, colour: bool) -> Vec<String> {
-        let mut lines: Vec<String> = self.steps.iter().map(|step| drawn(step, colour)).collect();
-        if let Some(total) = self.total() {
-            let cached = if total.cached_input > 0 { format!(", {} of them cached", total.cached_input) } else { String::new() };
-            let calls = count(total.calls as usize, "model call");
-            lines.push(format!("{calls}: {} tokens in{cached}, {} tokens out", total.input, total.output));
-        }
+        let mut lines = tree::lines(&self.steps, &self.inside, colour, |step| drawn(step, colour));
+        lines.extend(self.total());
         if !self.failed_attempts.is_empty() {
             lines.extend([String::new(), "Attempts without a result:".into()]);
         }
@@ -169,10 +170,12 @@ impl RunDocument {
     }
 
     /// What all steps used, if any called a model.
-    fn total(&self) -> Option<Tokens> {
+    pub fn total(&self) -> Option<String> {
         let mut total = Tokens::default();
         self.usage.iter().for_each(|step| total += step.tokens);
-        (total.calls > 0).then_some(total)
+        let cached = if total.cached_input > 0 { format!(", {} of them cached", total.cached_input) } else { String::new() };
+        let calls = count(total.calls as usize, "model call");
+        (total.calls > 0).then(|| format!("{calls}: {} tokens in{cached}, {} tokens out", total.input, total.output))
     }
 
     fn took(&self) -> String {

@@ -138,7 +138,7 @@ async fn a_run_that_succeeds_prints_its_output_and_ends_with_0() {
     let place = Place::new().await;
     place.file("hello.yaml", HELLO);
     let said = place.krowoc(&["run", "hello.yaml", "--set", "name=Ada"]);
-    said.expect(0, &["✓ greet", "✓ each 3/3 items", "succeeded after"]);
+    said.expect(0, &["✓ greet", "✓ each 3/3 items", "  ✓ double 3/3 items", "succeeded after"]);
     assert_eq!(said.json(), json!({"greeting": "Hello, Ada", "numbers": [0, 2, 4]}));
 
     let document = place.krowoc(&["run", "hello.yaml", "--input", r#"{"name": "Eve"}"#, "--set", "more.a=1", "--json"]);
@@ -181,7 +181,7 @@ async fn a_run_that_fails_ends_with_1_and_its_redrive_runs_what_had_failed() {
     let watched = place.krowoc(&["runs", "watch", &run]);
     signal(&worker, "-TERM");
     assert_eq!(worker.wait().expect("it ends").code(), Some(0));
-    watched.expect(0, &["✓ call attempt 4", "succeeded after"]);
+    watched.expect(0, &["✓ call attempt 4", "1 model call: ", "succeeded after"]);
     let document = place.krowoc(&["runs", "show", &run, "--json"]).json();
     assert_eq!((&document["status"], &document["generation"]), (&json!("succeeded"), &json!(2)), "{document:#}");
     let attempts: Vec<_> =
