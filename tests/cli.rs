@@ -148,7 +148,15 @@ async fn a_run_that_succeeds_prints_its_output_and_ends_with_0() {
     assert_eq!(document["output"]["greeting"], "Hello, Eve");
     let steps: Vec<_> = document["steps"].as_array().expect("steps").iter().map(|s| (s["path"].clone(), s["status"].clone())).collect();
     assert_eq!(steps, [(json!("each"), json!("succeeded")), (json!("greet"), json!("succeeded"))], "{document:#}");
-    assert_eq!(document["dead_letters"], json!([]));
+    assert_eq!((&document["inside"][0]["step"], &document["inside"][0]["done"]), (&json!("each.double"), &json!(3)), "{document:#}");
+    assert_eq!((&document["dead_letters"], &document["more_dead_letters"]), (&json!([]), &json!(false)));
+    let run = document["id"].as_str().expect("an id");
+    place.krowoc(&["runs", "show", run]).expect(0, &["✓ each 3/3 items", "  ✓ double 3/3 items"]);
+    let list = ["runs", "list", "--workflow", "hello", "--status", "succeeded", "--limit", "1"];
+    let next = format!("krowoc runs list --workflow hello --status succeeded --limit 1 --after {run}");
+    place.krowoc(&list).expect(0, &[&next]);
+    let page = place.krowoc(&[&list[..], &["--json"]].concat());
+    assert_eq!(page.expect(0, &[&format!("{next} --json")]).json()[0]["id"], run);
     place.done().await;
 }
 
@@ -165,6 +173,8 @@ async fn a_run_that_fails_ends_with_1_and_its_redrive_runs_what_had_failed() {
     assert_eq!((&letters[0]["path"], &letters[0]["class"], &letters[0]["attempts"]), (&json!("call"), &json!("overloaded"), &json!(2)));
     assert!(failed.err.contains(&letter), "{failed:#?}");
     place.krowoc(&["dlq", "list"]).expect(0, &[&letter, "overloaded"]);
+    let next = format!("krowoc dlq list --state open --workflow flaky --run {run} --class overloaded --limit 1 --after {letter}");
+    place.krowoc(&["dlq", "list", "--workflow", "flaky", "--run", &run, "--class", "overloaded", "--limit", "1"]).expect(0, &[&next]);
     place.krowoc(&["dlq", "show", &letter]).expect(0, &["step      call", "error     overloaded", "attempts  2", "krowoc dlq redrive"]);
     let detail = place.krowoc(&["dlq", "show", &letter, "--json"]).json();
     assert_eq!(detail["history"].as_array().map(Vec::len), Some(2), "{detail:#}");
