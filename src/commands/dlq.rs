@@ -23,6 +23,12 @@ use std::{collections::BTreeSet, process::ExitCode};
 use uuid::Uuid;
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  krowoc dlq list                                what waits for a decision
+  krowoc dlq show 0198c0de-1234-7abc-8def-0123456789ab
+  krowoc dlq redrive --run 0198c0de-1234         once the cause is mended
+  krowoc dlq discard 0198c0de-1234-7abc-8def-0123456789ab --reason 'the sea is calm'")]
 pub struct Dlq {
     #[command(subcommand)]
     action: Action,

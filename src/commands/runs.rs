@@ -25,6 +25,12 @@ use krowoc_engine::{
 use std::{io::IsTerminal, process::ExitCode};
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  krowoc runs list --status failed               what failed, newest first
+  krowoc runs show 0198c0de-1234                 how a run stands, by the beginning of its id
+  krowoc runs watch 0198c0de-1234                how it goes on
+  krowoc runs cancel 0198c0de-1234               its end")]
 pub struct Runs {
     #[command(subcommand)]
     action: Action,
