@@ -18,9 +18,9 @@ test: ## every test, on a PostgreSQL of its own
 	@scripts/setup-postgres.sh
 	@scripts/test.sh
 
-bench: ## measurements, each beside its floor
+bench: ## measurements, each beside its floor: all, or WORKS='chain latency'
 	@scripts/setup-postgres.sh
-	$(CARGO) bench --workspace
+	$(CARGO) bench --locked --bench works -- $(WORKS)
 
 check: fmt clippy doc deny unused typos direction generated queries ## everything but the tests
 
