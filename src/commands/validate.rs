@@ -3,6 +3,7 @@
 use crate::{
     config::Config,
     output,
+    table::count,
     workflow_files::{self, Outcome},
 };
 use clap::{Args, ValueEnum};
@@ -56,7 +57,6 @@ impl Validate {
 
 fn summary(checked: &[Outcome], problems: usize) -> String {
     let bad = checked.iter().filter(|outcome| outcome.is_err()).count();
-    let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     if bad == 0 {
         return format!("{} valid", count(checked.len(), "workflow"));
     }
