@@ -4,6 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 if [ "${1:-}" != --within ]; then
+    command -v psql >/dev/null || { echo "psql is needed, which comes with PostgreSQL's client programs." >&2; exit 1; }
     exec cargo run --quiet --locked --package krowoc-postgres --example throwaway -- "$0" --within "${1:-}"
 fi
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs a checking tool in its pinned version: the one on PATH if it is that version, else one built once into the target folder.
-# Exit code 75: it can't be had here.
+# Where it can't be had, that is a failure: a check that was not made must not look like one that passed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -26,7 +26,7 @@ else
         # shellcheck disable=SC2086
         cargo install "$crate" --version "$version" --locked --quiet $flags --root "$tools" --target-dir "$tools/build" || {
             echo "$crate can't be installed here: what it checks was NOT checked." >&2
-            exit 75
+            exit 1
         }
         rm -rf "$tools/build"
     fi

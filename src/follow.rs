@@ -1,10 +1,11 @@
 //! A run watched until it has ended.
 
-use crate::progress::Progress;
+use crate::{progress::Progress, tree::is_over};
 use krowoc_engine::{
     Engine, Error, Result, RunId, Scope,
     queries::{
         self,
+        inside::{self, StepInside},
         runs::{self, RunState},
         steps,
     },
@@ -19,6 +20,9 @@ const PACE: Duration = Duration::from_millis(200);
 const SHORTEST: Duration = Duration::from_millis(20);
 /// A database that restarts is waited for this long.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is inside maps is counted from the rows of every item: the pauses between are so many times as long as that took.
+const PAUSE: u32 = 20;
 
 /// A run and the version that it is pinned to.
 pub struct Followed<'a> {
@@ -41,10 +45,11 @@ impl<'a> Followed<'a> {
     /// Shows progress until the run has ended, and says how. `stir` completes when it may have moved; without it, time alone tells.
     pub async fn until_end<F: Future<Output = ()>>(&self, progress: &mut dyn Progress, mut stir: impl FnMut() -> F) -> Result<RunState> {
         let mut answered = Instant::now();
+        let mut inside = Inside { steps: vec![], due: answered, ended: 0 };
         loop {
             // Made before looking: what happens between the look and the wait is not missed.
             let stirred = stir();
-            match self.look(progress).await {
+            match self.look(progress, &mut inside).await {
                 Ok(state) if state.is_terminal() => return Ok(state),
                 Ok(_) => answered = Instant::now(),
                 Err(Error::Store(error)) if answered.elapsed() < PATIENCE => {
@@ -62,10 +67,27 @@ impl<'a> Followed<'a> {
     }
 
     /// The state is read first: of a run that had ended by then, the steps are final.
-    async fn look(&self, progress: &mut dyn Progress) -> Result<RunState> {
+    async fn look(&self, progress: &mut dyn Progress, inside: &mut Inside) -> Result<RunState> {
         let conn = &mut *self.engine.pool().acquire().await?;
         let state = runs::show(conn, self.scope, self.run).await?.run.status;
-        progress.show(&steps::steps(conn, self.scope, self.run, &self.version.dag).await?);
+        let steps = steps::steps(conn, self.scope, self.run, &self.version.dag).await?;
+        let ended = steps.iter().filter(|step| step.items.is_some() && is_over(step.status)).count();
+        let maps = self.version.dag.frames.len() > 1;
+        if maps && (state.is_terminal() || ended != inside.ended || inside.due <= Instant::now()) {
+            let began = Instant::now();
+            let steps = inside::steps(conn, self.scope, self.run, &self.version.dag).await?;
+            *inside = Inside { steps, due: Instant::now() + began.elapsed() * PAUSE, ended };
+        }
+        progress.show(&steps, &inside.steps);
         Ok(state)
     }
+}
+
+/// The steps inside maps, as they were last counted.
+struct Inside {
+    steps: Vec<StepInside>,
+    /// When to count again.
+    due: Instant,
+    /// Maps that had ended by then: the last line of one that ends is to be final.
+    ended: usize,
 }

@@ -15,6 +15,7 @@ mod run_input;
 mod signals;
 mod table;
 mod telemetry;
+mod tree;
 mod watch;
 mod workflow_files;
 
@@ -59,17 +60,16 @@ fn main() -> ExitCode {
     // Before anything opens a connection; it can only fail if it was done before, and this is the first line.
     rustls::crypto::ring::default_provider().install_default().ok();
     let cli = Cli::parse();
-    match run(cli.command) {
-        Ok(code) => code,
-        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::note(format!("error: {error:#}"));
-            if let Some(advice) = advice::next_step(&error) {
-                output::note(advice);
-            }
-            ExitCode::FAILURE
-        }
+    run(cli.command).unwrap_or_else(|error| failed(&error))
+}
+
+/// Every error is a failure: a reader of the output that has gone is none to begin with (see [`output`]).
+fn failed(error: &anyhow::Error) -> ExitCode {
+    output::note(format!("error: {error:#}"));
+    if let Some(advice) = advice::next_step(error) {
+        output::note(advice);
     }
+    ExitCode::FAILURE
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -90,16 +90,22 @@ mod tests {
     }
 
     #[test]
+    fn a_database_connection_that_breaks_is_a_failure() {
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let error = anyhow::Error::from(krowoc_engine::Error::Store(sqlx::Error::Io(broken))).context("showing it");
+        assert_eq!(failed(&error), ExitCode::FAILURE);
+    }
+
+    #[test]
     fn every_command_shows_examples() {
         let mut cli = Cli::command();
         cli.build();
         let mut open: Vec<clap::Command> = vec![cli];
         while let Some(command) = open.pop() {
             let name = command.get_name().to_owned();
-            let leaf = command.get_subcommands().next().is_none();
             open.extend(command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned());
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(!leaf || help.contains("krowoc "), "`{name}` has no example in its --help");
+            assert!(help.contains("krowoc "), "`{name}` has no example in its --help");
         }
     }
 }

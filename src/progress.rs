@@ -4,16 +4,20 @@
 use crate::{
     output,
     table::{excerpt, span},
+    tree,
 };
 use chrono::{DateTime, Local, Utc};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use krowoc_engine::queries::steps::{MapProgress, StepStatus, StepView, WaitReason};
+use krowoc_engine::queries::{
+    inside::StepInside,
+    steps::{MapProgress, StepStatus, StepView, WaitReason},
+};
 use std::{collections::HashMap, io::IsTerminal};
 
 /// Whoever shows the steps of a run as they change.
 pub trait Progress: Send {
-    /// The run's own steps, as they stand now.
-    fn show(&mut self, steps: &[StepView]);
+    /// The run's own steps, as they stand now, and those inside maps, as they stood not long ago.
+    fn show(&mut self, steps: &[StepView], inside: &[StepInside]);
     /// Nothing more comes; what was drawn to be drawn over goes.
     fn end(&mut self);
 }
@@ -42,7 +46,7 @@ struct Seen {
 
 impl Lines {
     /// The lines for what has changed since the last time.
-    fn changes(&mut self, steps: &[StepView], now: DateTime<Utc>) -> Vec<String> {
+    fn changes(&mut self, steps: &[StepView], inside: &[StepInside], now: DateTime<Utc>) -> Vec<String> {
         let mut lines = Vec::new();
         for step in steps {
             let tenths = step.items.map_or(0, |items| items.done * 10 / items.total.max(1));
@@ -56,15 +60,19 @@ impl Lines {
                 _ => step.finished_at,
             };
             let at = at.unwrap_or(now).with_timezone(&Local).format("%H:%M:%S");
-            lines.push(format!("{at} {} {}", mark(step.status), described(step)));
+            let shown = StepView { tokens: tree::tokens(step, inside), ..step.clone() };
+            lines.push(format!("{at} {} {}", mark(step.status), described(&shown)));
+            if tree::is_over(step.status) {
+                lines.extend(tree::below(step, inside, false).iter().map(|line| format!("{:8} {line}", "")));
+            }
         }
         lines
     }
 }
 
 impl Progress for Lines {
-    fn show(&mut self, steps: &[StepView]) {
-        for line in self.changes(steps, Local::now().into()) {
+    fn show(&mut self, steps: &[StepView], inside: &[StepInside]) {
+        for line in self.changes(steps, inside, Local::now().into()) {
             output::note(line);
         }
     }
@@ -72,7 +80,7 @@ impl Progress for Lines {
     fn end(&mut self) {}
 }
 
-/// One line per step, drawn in place.
+/// One line per step, those inside maps below theirs, drawn in place.
 struct Tree {
     screen: MultiProgress,
     bars: Vec<ProgressBar>,
@@ -86,14 +94,16 @@ impl Tree {
 }
 
 impl Progress for Tree {
-    fn show(&mut self, steps: &[StepView]) {
-        while self.bars.len() < steps.len() {
+    fn show(&mut self, steps: &[StepView], inside: &[StepInside]) {
+        let now = Local::now().into();
+        let lines =
+            tree::lines(steps, inside, self.colour, |step| format!("{} {}", painted(step.status, self.colour), with_age(step, now)));
+        while self.bars.len() < lines.len() {
             let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
             self.bars.push(self.screen.add(ProgressBar::new_spinner().with_style(style)));
         }
-        let now = Local::now().into();
-        for (bar, step) in self.bars.iter().zip(steps) {
-            bar.set_message(format!("{} {}", painted(step.status, self.colour), with_age(step, now)));
+        for (bar, line) in self.bars.iter().zip(lines) {
+            bar.set_message(line);
         }
     }
 
@@ -126,7 +136,8 @@ fn mark(status: StepStatus) -> char {
     }
 }
 
-fn painted(status: StepStatus, colour: bool) -> String {
+/// The same, in its colour if that is wanted.
+pub fn painted(status: StepStatus, colour: bool) -> String {
     let code = match status {
         StepStatus::Succeeded => 32,
         StepStatus::Failed | StepStatus::UpstreamFailed => 31,
@@ -204,31 +215,33 @@ fn items(map: MapProgress) -> String {
     format!("{}/{} items{failed}", map.done, map.total)
 }
 
+/// A step for tests.
+#[cfg(test)]
+pub fn sample(status: StepStatus, attempts: u32) -> StepView {
+    StepView {
+        path: "draft".into(),
+        id: "draft".into(),
+        kind: "llm".into(),
+        status,
+        waiting: None,
+        attempts,
+        started_at: None,
+        finished_at: None,
+        duration_ms: None,
+        tokens: None,
+        class: None,
+        error: None,
+        items: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use krowoc_engine::{ErrorClass, executor::StepError, queries::usage::Tokens};
 
-    fn step(status: StepStatus, attempts: u32) -> StepView {
-        StepView {
-            path: "draft".into(),
-            id: "draft".into(),
-            kind: "llm".into(),
-            status,
-            waiting: None,
-            attempts,
-            started_at: None,
-            finished_at: None,
-            duration_ms: None,
-            tokens: None,
-            class: None,
-            error: None,
-            items: None,
-        }
-    }
-
     fn lines(lines: &mut Lines, step: StepView) -> Vec<String> {
-        let changes = lines.changes(&[step], DateTime::UNIX_EPOCH);
+        let changes = lines.changes(&[step], &[], DateTime::UNIX_EPOCH);
         // The time of day depends on where the test runs.
         changes.into_iter().map(|line| line.split_once(' ').map(|(_, rest)| rest.to_owned()).unwrap_or_default()).collect()
     }
@@ -236,13 +249,13 @@ mod tests {
     #[test]
     fn each_change_is_one_line() {
         let mut out = Lines::default();
-        assert!(lines(&mut out, step(StepStatus::Pending, 0)).is_empty());
-        assert_eq!(lines(&mut out, step(StepStatus::Running, 1)), ["▶ draft running"]);
-        assert!(lines(&mut out, step(StepStatus::Running, 1)).is_empty(), "nothing has changed");
-        assert_eq!(lines(&mut out, step(StepStatus::Waiting, 1)), ["… draft waiting"]);
-        assert_eq!(lines(&mut out, step(StepStatus::Running, 2)), ["▶ draft running attempt 2"]);
+        assert!(lines(&mut out, sample(StepStatus::Pending, 0)).is_empty());
+        assert_eq!(lines(&mut out, sample(StepStatus::Running, 1)), ["▶ draft running"]);
+        assert!(lines(&mut out, sample(StepStatus::Running, 1)).is_empty(), "nothing has changed");
+        assert_eq!(lines(&mut out, sample(StepStatus::Waiting, 1)), ["… draft waiting"]);
+        assert_eq!(lines(&mut out, sample(StepStatus::Running, 2)), ["▶ draft running attempt 2"]);
         let tokens = Tokens { calls: 1, input: 800, cached_input: 0, output: 12 };
-        let done = StepView { duration_ms: Some(400), tokens: Some(tokens), ..step(StepStatus::Succeeded, 1) };
+        let done = StepView { duration_ms: Some(400), tokens: Some(tokens), ..sample(StepStatus::Succeeded, 1) };
         assert_eq!(lines(&mut out, done), ["✓ draft 0.4s 812 tokens"]);
     }
 
@@ -252,7 +265,7 @@ mod tests {
         let map = |done, failed| StepView {
             items: Some(MapProgress { total: 20, done, failed, running: 3 }),
             waiting: Some(krowoc_engine::queries::steps::Waiting { reason: WaitReason::Items, until: None }),
-            ..step(StepStatus::Waiting, 1)
+            ..sample(StepStatus::Waiting, 1)
         };
         assert_eq!(lines(&mut out, map(0, 0)), ["… draft working on its items 0/20 items"]);
         assert!(lines(&mut out, map(1, 0)).is_empty());
@@ -267,7 +280,7 @@ mod tests {
             started_at: Some(start),
             finished_at: Some(start + chrono::TimeDelta::seconds(90)),
             duration_ms: Some(9),
-            ..step(StepStatus::Succeeded, 1)
+            ..sample(StepStatus::Succeeded, 1)
         };
         assert_eq!(drawn(&map, false), "✓ draft 20/20 items 1m 30s");
     }
@@ -275,7 +288,7 @@ mod tests {
     #[test]
     fn a_failure_is_shown_without_the_control_characters_of_its_text() {
         let error = StepError::new(ErrorClass::Overloaded, "later\u{1b}[2J\nplease");
-        let failed = StepView { error: Some(error), ..step(StepStatus::Failed, 3) };
+        let failed = StepView { error: Some(error), ..sample(StepStatus::Failed, 3) };
         assert_eq!(drawn(&failed, false), "✗ draft failed attempt 3 overloaded: later [2J please");
         assert!(drawn(&failed, true).starts_with("\u{1b}[31m✗\u{1b}[0m draft"));
     }

@@ -4,6 +4,7 @@ use crate::{
     output,
     progress::drawn,
     table::{clean, count, excerpt, span},
+    tree,
 };
 use chrono::Local;
 use krowoc_engine::{
@@ -12,6 +13,7 @@ use krowoc_engine::{
         self,
         attempts::{self, AttemptView},
         dead_letters::{self, LetterFilter, LetterState, LetterView},
+        inside::{self, StepInside},
         runs::{self, RunDetail, RunState},
         steps::{self, StepView},
         usage::{self, StepUsage, Tokens},
@@ -21,8 +23,8 @@ use serde::Serialize;
 use serde_json::Value;
 use std::{io::IsTerminal, process::ExitCode};
 
-/// Attempts that are looked through for those that failed, and dead letters, the latest.
-const MOST: i64 = 1000;
+/// Attempts that failed, and dead letters: so many of each, the latest.
+const MOST: usize = 1000;
 /// Of each, so many are shown to people.
 const SHOWN: usize = 10;
 
@@ -34,12 +36,18 @@ pub struct RunDocument {
     pub run: RunDetail,
     /// Its own steps.
     pub steps: Vec<StepView>,
+    /// The steps inside its maps, each once for all items.
+    pub inside: Vec<StepInside>,
     /// Attempts that brought no result, those of map items too.
     pub failed_attempts: Vec<AttemptView>,
+    /// There are earlier ones, which are left out.
+    pub more_failed_attempts: bool,
     /// What the steps used of models, by step, those in maps too.
     pub usage: Vec<StepUsage>,
     /// Steps that failed for good, those of map items too.
     pub dead_letters: Vec<LetterView>,
+    /// There are earlier ones, which are left out: `krowoc dlq list --run RUN --after ID` has them.
+    pub more_dead_letters: bool,
 }
 
 impl RunDocument {
@@ -49,13 +57,24 @@ impl RunDocument {
         let version = queries::version_of(conn, scope, run).await?;
         let version = engine.registry().versions.load(conn, version).await?;
         let filter = LetterFilter { run: Some(run), ..LetterFilter::default() };
-        let tried = attempts::attempts(conn, scope, run, &version.dag, None, MOST).await?;
+        // One more than is kept tells whether there are more.
+        let most = MOST as i64 + 1;
+        // The oldest stand first here, and last there.
+        let mut failed_attempts = attempts::without_result(conn, scope, run, &version.dag, most).await?;
+        let left_out = failed_attempts.len().saturating_sub(MOST);
+        failed_attempts.drain(..left_out);
+        let mut dead_letters = dead_letters::list(conn, scope, &filter, None, most).await?;
+        let more_dead_letters = dead_letters.len() > MOST;
+        dead_letters.truncate(MOST);
         Ok(Self {
             run: runs::show(conn, scope, run).await?,
             steps: steps::steps(conn, scope, run, &version.dag).await?,
-            failed_attempts: tried.into_iter().filter(|attempt| !matches!(attempt.status.as_str(), "succeeded" | "skipped")).collect(),
+            inside: inside::steps(conn, scope, run, &version.dag).await?,
+            failed_attempts,
+            more_failed_attempts: left_out > 0,
             usage: usage::by_step(conn, scope, run, &version.dag).await?,
-            dead_letters: dead_letters::list(conn, scope, &filter, None, MOST).await?,
+            dead_letters,
+            more_dead_letters,
         })
     }
 
@@ -92,20 +111,18 @@ impl RunDocument {
         lines
     }
 
-    /// The steps, one line each, and attempts that failed.
+    /// The steps as a tree, what they used, and attempts that failed.
     pub fn body(&self, colour: bool) -> Vec<String> {
-        let mut lines: Vec<String> = self.steps.iter().map(|step| drawn(step, colour)).collect();
-        if let Some(total) = self.total() {
-            let cached = if total.cached_input > 0 { format!(", {} of them cached", total.cached_input) } else { String::new() };
-            let calls = count(total.calls as usize, "model call");
-            lines.push(format!("{calls}: {} tokens in{cached}, {} tokens out", total.input, total.output));
-        }
+        let mut lines = tree::lines(&self.steps, &self.inside, colour, |step| drawn(step, colour));
+        lines.extend(self.total());
         if !self.failed_attempts.is_empty() {
             lines.extend([String::new(), "Attempts without a result:".into()]);
         }
         let left_out = self.failed_attempts.len().saturating_sub(SHOWN);
         if left_out > 0 {
-            lines.push(format!("  … {left_out} earlier ones; --json has more"));
+            let beyond = if self.more_failed_attempts { format!("more than {left_out}") } else { left_out.to_string() };
+            let them = if self.more_failed_attempts { format!("the latest {MOST}") } else { "them".into() };
+            lines.push(format!("  … {beyond} earlier ones; --json has {them}"));
         }
         for attempt in &self.failed_attempts[left_out..] {
             let at = attempt.finished_at.with_timezone(&Local).format("%H:%M:%S");
@@ -137,9 +154,13 @@ impl RunDocument {
             lines.push(format!("  {} failed after {attempts}, {}: {}", clean(&letter.path), letter.class, excerpt(&letter.message, 400)));
             lines.push(format!("    dead letter {}", letter.id));
         }
-        if open.len() > SHOWN {
-            lines.push(format!("  … and {} more: krowoc dlq list --run {}", open.len() - SHOWN, run.id));
-        }
+        let beyond = match (open.len().saturating_sub(SHOWN), self.more_dead_letters) {
+            (0, false) => None,
+            (0, true) => Some("perhaps more".to_owned()),
+            (n, false) => Some(format!("{n} more")),
+            (n, true) => Some(format!("more than {n} more")),
+        };
+        lines.extend(beyond.map(|beyond| format!("  … and {beyond}: krowoc dlq list --run {}", run.id)));
         match open.as_slice() {
             [] => {}
             [letter] => lines.push(format!("Once the cause is mended:  krowoc dlq redrive {}", letter.id)),
@@ -149,10 +170,12 @@ impl RunDocument {
     }
 
     /// What all steps used, if any called a model.
-    fn total(&self) -> Option<Tokens> {
+    pub fn total(&self) -> Option<String> {
         let mut total = Tokens::default();
         self.usage.iter().for_each(|step| total += step.tokens);
-        (total.calls > 0).then_some(total)
+        let cached = if total.cached_input > 0 { format!(", {} of them cached", total.cached_input) } else { String::new() };
+        let calls = count(total.calls as usize, "model call");
+        (total.calls > 0).then(|| format!("{calls}: {} tokens in{cached}, {} tokens out", total.input, total.output))
     }
 
     fn took(&self) -> String {

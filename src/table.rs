@@ -6,12 +6,19 @@ use std::fmt;
 /// Rows under headings, as wide as they need to be.
 pub struct Table {
     rows: Vec<Vec<String>>,
+    /// From this column on they are numbers.
+    numbers: usize,
 }
 
 impl Table {
     /// An empty table.
     pub fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()] }
+        Self { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()], numbers: usize::MAX }
+    }
+
+    /// From this column on, cells end below each other.
+    pub fn numbers_from(self, column: usize) -> Self {
+        Self { numbers: column, ..self }
     }
 
     /// Adds a row; cells beyond the headings are shown all the same.
@@ -26,7 +33,11 @@ impl fmt::Display for Table {
         let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
         for (number, row) in self.rows.iter().enumerate() {
-            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column < self.numbers {
+                true => format!("{cell:<width$}"),
+                false => format!("{cell:>width$}"),
+            });
+            let cells: Vec<String> = cells.collect();
             let line = cells.join("  ");
             write!(f, "{}{}", if number == 0 { "" } else { "\n" }, line.trim_end())?;
         }
@@ -48,6 +59,22 @@ pub fn excerpt(text: &str, most: usize) -> String {
         cut.push('…');
     }
     cut
+}
+
+/// The text in lines of at most so many characters, broken at blanks.
+pub fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 /// A length of time, as short as it can be said: `12ms`, `0.4s`, `2m 5s`, `3h 20m`.
@@ -77,6 +104,19 @@ mod tests {
         table.row(["1".into(), "böse\u{1b}[31m".into()]);
         table.row(["1000".into(), String::new()]);
         assert_eq!(table.to_string(), "ID    NAME\n1     böse [31m\n1000");
+    }
+
+    #[test]
+    fn numbers_end_below_each_other() {
+        let mut table = Table::new(&["step", "in", "out"]).numbers_from(1);
+        table.row(["summarize", "1", "22"].map(str::to_owned));
+        assert_eq!(table.to_string(), "step       in  out\nsummarize   1   22");
+    }
+
+    #[test]
+    fn long_texts_are_broken_at_words() {
+        let lines = wrapped(&"word ".repeat(50), 100);
+        assert!(lines.lines().all(|line| line.len() <= 100) && lines.lines().count() == 3, "{lines}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Workflow files on disk: found, read and compiled, each with the prompts that belong to it.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use krowoc_engine::{
     definition::{Compiled, Problem, PromptFolder, Source, compile},
     executor::StepKinds,
@@ -27,36 +27,56 @@ pub struct WorkflowFile {
 pub type Outcome = Result<Compiled, Vec<Problem>>;
 
 /// The files the paths stand for: a file is itself, a folder every `*.yaml` and `*.yml` in it and below, except in folders of
-/// prompts and hidden ones. In order of path, none twice.
+/// prompts and hidden ones. In order of path, none twice. A path that stands for nothing is an error.
 pub fn find(paths: &[PathBuf]) -> anyhow::Result<Vec<WorkflowFile>> {
-    let mut found = Vec::new();
+    let (found, problems) = find_all(paths);
+    match problems.into_iter().next() {
+        None => Ok(found),
+        Some(Problem { file, message, .. }) => bail!("{}: {message}", file.unwrap_or_default()),
+    }
+}
+
+/// The same, with a problem for each path that stands for nothing beside the files of the others.
+pub fn find_all(paths: &[PathBuf]) -> (Vec<WorkflowFile>, Vec<Problem>) {
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
-        let meta = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-        if meta.is_dir() {
-            let before = found.len();
-            walk(path, path, &mut found)?;
-            if found.len() == before {
-                bail!("no workflow files (*.yaml, *.yml) in {}", path.display());
-            }
-        } else {
-            // Above a file that is named by itself, the folder the caller stands in is as far as one may look.
-            let folder = folder_of(path);
-            let root = if path.is_relative() && !path.starts_with("..") { Path::new("") } else { folder };
-            found.push(WorkflowFile { path: path.clone(), root: root.to_owned() });
+        let before = found.len();
+        match gather(path, &mut found) {
+            Ok(()) if found.len() == before => problems.push(unreadable(path, "no workflow files (*.yaml, *.yml) in it".into())),
+            Ok(()) => {}
+            Err((path, error)) => problems.push(unreadable(&path, format!("cannot be read: {error}"))),
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found.dedup_by(|a, b| a.path == b.path);
-    Ok(found)
+    (found, problems)
 }
 
-fn walk(folder: &Path, root: &Path, found: &mut Vec<WorkflowFile>) -> anyhow::Result<()> {
+fn unreadable(path: &Path, message: String) -> Problem {
+    Problem { file: Some(path.display().to_string()), ..Problem::new("unreadable", "", message) }
+}
+
+/// What could not be read, and why.
+type Unread = (PathBuf, io::Error);
+
+fn gather(path: &Path, found: &mut Vec<WorkflowFile>) -> Result<(), Unread> {
+    let meta = fs::metadata(path).map_err(|error| (path.to_owned(), error))?;
+    if meta.is_dir() {
+        return walk(path, path, found);
+    }
+    // Above a file that is named by itself, the folder the caller stands in is as far as one may look.
+    let root = if path.is_relative() && !path.starts_with("..") { Path::new("") } else { folder_of(path) };
+    found.push(WorkflowFile { path: path.to_owned(), root: root.to_owned() });
+    Ok(())
+}
+
+fn walk(folder: &Path, root: &Path, found: &mut Vec<WorkflowFile>) -> Result<(), Unread> {
     let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-    for entry in entries.with_context(|| format!("cannot read {}", folder.display()))? {
+    for entry in entries.map_err(|error| (folder.to_owned(), error))? {
         let (path, name) = (entry.path(), entry.file_name());
         let hidden = name.to_string_lossy().starts_with('.');
         // Not a linked folder: links can go round in circles.
-        let kind = entry.file_type().with_context(|| format!("cannot read {}", path.display()))?;
+        let kind = entry.file_type().map_err(|error| (path.clone(), error))?;
         if kind.is_dir() {
             if !hidden && name != PROMPTS {
                 walk(&path, root, found)?;
@@ -68,8 +88,8 @@ fn walk(folder: &Path, root: &Path, found: &mut Vec<WorkflowFile>) -> anyhow::Re
     Ok(())
 }
 
-/// Reads and compiles every file; the outcomes are in the files' order. A folder of prompts is read once; its problems are reported once, with the first file that
-/// would have used it.
+/// Reads and compiles every file; the outcomes are in the files' order. A folder of prompts is read once; its problems are reported once,
+/// with the first file that would have used it.
 pub fn check(files: &[WorkflowFile], kinds: &StepKinds) -> Vec<Outcome> {
     let mut folders: BTreeMap<PathBuf, Option<PromptFolder>> = BTreeMap::new();
     let mut names: BTreeMap<String, PathBuf> = BTreeMap::new();
@@ -101,14 +121,12 @@ pub fn check(files: &[WorkflowFile], kinds: &StepKinds) -> Vec<Outcome> {
 }
 
 fn read(path: &Path) -> Result<Source, Vec<Problem>> {
-    let file = path.display().to_string();
-    let unreadable = |message: String| vec![Problem { file: Some(file.clone()), ..Problem::new("unreadable", "", message) }];
-    let text = fs::read(path).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+    let text = fs::read(path).map_err(|error| vec![unreadable(path, format!("cannot be read: {error}"))])?;
     let text = String::from_utf8(text).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
-        unreadable(format!("is not UTF-8 (byte {valid})"))
+        vec![unreadable(path, format!("is not UTF-8 (byte {valid})"))]
     })?;
-    Source::parse(&file, &text)
+    Source::parse(&path.display().to_string(), &text)
 }
 
 /// A name stands for one workflow: the second file of a name would become a version of the first's.

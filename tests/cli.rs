@@ -138,7 +138,7 @@ async fn a_run_that_succeeds_prints_its_output_and_ends_with_0() {
     let place = Place::new().await;
     place.file("hello.yaml", HELLO);
     let said = place.krowoc(&["run", "hello.yaml", "--set", "name=Ada"]);
-    said.expect(0, &["✓ greet", "✓ each 3/3 items", "succeeded after"]);
+    said.expect(0, &["✓ greet", "✓ each 3/3 items", "  ✓ double 3/3 items", "succeeded after"]);
     assert_eq!(said.json(), json!({"greeting": "Hello, Ada", "numbers": [0, 2, 4]}));
 
     let document = place.krowoc(&["run", "hello.yaml", "--input", r#"{"name": "Eve"}"#, "--set", "more.a=1", "--json"]);
@@ -148,7 +148,15 @@ async fn a_run_that_succeeds_prints_its_output_and_ends_with_0() {
     assert_eq!(document["output"]["greeting"], "Hello, Eve");
     let steps: Vec<_> = document["steps"].as_array().expect("steps").iter().map(|s| (s["path"].clone(), s["status"].clone())).collect();
     assert_eq!(steps, [(json!("each"), json!("succeeded")), (json!("greet"), json!("succeeded"))], "{document:#}");
-    assert_eq!(document["dead_letters"], json!([]));
+    assert_eq!((&document["inside"][0]["step"], &document["inside"][0]["done"]), (&json!("each.double"), &json!(3)), "{document:#}");
+    assert_eq!((&document["dead_letters"], &document["more_dead_letters"]), (&json!([]), &json!(false)));
+    let run = document["id"].as_str().expect("an id");
+    place.krowoc(&["runs", "show", run]).expect(0, &["✓ each 3/3 items", "  ✓ double 3/3 items"]);
+    let list = ["runs", "list", "--workflow", "hello", "--status", "succeeded", "--limit", "1"];
+    let next = format!("krowoc runs list --workflow hello --status succeeded --limit 1 --after {run}");
+    place.krowoc(&list).expect(0, &[&next]);
+    let page = place.krowoc(&[&list[..], &["--json"]].concat());
+    assert_eq!(page.expect(0, &[&format!("{next} --json")]).json()[0]["id"], run);
     place.done().await;
 }
 
@@ -165,6 +173,8 @@ async fn a_run_that_fails_ends_with_1_and_its_redrive_runs_what_had_failed() {
     assert_eq!((&letters[0]["path"], &letters[0]["class"], &letters[0]["attempts"]), (&json!("call"), &json!("overloaded"), &json!(2)));
     assert!(failed.err.contains(&letter), "{failed:#?}");
     place.krowoc(&["dlq", "list"]).expect(0, &[&letter, "overloaded"]);
+    let next = format!("krowoc dlq list --state open --workflow flaky --run {run} --class overloaded --limit 1 --after {letter}");
+    place.krowoc(&["dlq", "list", "--workflow", "flaky", "--run", &run, "--class", "overloaded", "--limit", "1"]).expect(0, &[&next]);
     place.krowoc(&["dlq", "show", &letter]).expect(0, &["step      call", "error     overloaded", "attempts  2", "krowoc dlq redrive"]);
     let detail = place.krowoc(&["dlq", "show", &letter, "--json"]).json();
     assert_eq!(detail["history"].as_array().map(Vec::len), Some(2), "{detail:#}");
@@ -181,7 +191,7 @@ async fn a_run_that_fails_ends_with_1_and_its_redrive_runs_what_had_failed() {
     let watched = place.krowoc(&["runs", "watch", &run]);
     signal(&worker, "-TERM");
     assert_eq!(worker.wait().expect("it ends").code(), Some(0));
-    watched.expect(0, &["✓ call attempt 4", "succeeded after"]);
+    watched.expect(0, &["✓ call attempt 4", "1 model call: ", "succeeded after"]);
     let document = place.krowoc(&["runs", "show", &run, "--json"]).json();
     assert_eq!((&document["status"], &document["generation"]), (&json!("succeeded"), &json!(2)), "{document:#}");
     let attempts: Vec<_> =
@@ -296,7 +306,7 @@ async fn errors_say_what_to_do_next() {
     let place = Place::new().await;
     place.file("hello.yaml", HELLO);
     place.file("broken.yaml", "krowoc: v1\nname: broken\nsteps:\n  a: {transform: {}, needs: [b]}\n");
-    place.krowoc(&["run", "gone.yaml"]).expect(1, &["cannot read gone.yaml"]);
+    place.krowoc(&["run", "gone.yaml"]).expect(1, &["gone.yaml: cannot be read"]);
     place.krowoc(&["run", "broken.yaml"]).expect(1, &["broken.yaml:4:", "needs: [b]"]);
     place.krowoc(&["run", "."]).expect(1, &["holds 2 workflows"]);
     place.krowoc(&["run", "hello.yaml"]).expect(1, &["the run was not started", "name", "--input or --set"]);
@@ -355,5 +365,18 @@ async fn a_reader_that_stops_reading_is_no_failure() {
     drop(child.stderr.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     assert_eq!(place.krowoc(&["runs", "list", "--json"]).json()[0]["status"], "succeeded");
+    place.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_stays_one_when_its_reader_stops_reading() {
+    let place = Place::new().await;
+    place.file("flaky.yaml", &flaky(9));
+    for arguments in [&["run", "flaky.yaml"][..], &["run", "flaky.yaml", "--json"]] {
+        let mut child = place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        drop(child.stdout.take());
+        drop(child.stderr.take());
+        assert_eq!(child.wait().expect("it ends").code(), Some(1), "{arguments:?}");
+    }
     place.done().await;
 }

@@ -3,8 +3,9 @@
 use serde_json::Value;
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 fn krowoc(folder: &Path, arguments: &[&str]) -> Output {
@@ -28,6 +29,40 @@ fn a_new_project_is_valid_and_making_it_again_changes_nothing() {
     assert!(again.status.success() && text(&again.stdout).contains("complete already"), "{}", text(&again.stdout));
     let schema = krowoc(&project, &["schema", "workflow"]).stdout;
     assert_eq!(fs::read(project.join("workflows/krowoc-workflow.v1.schema.json")).expect("made"), schema);
+}
+
+#[test]
+fn the_test_of_a_new_project_passes_and_sees_what_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // A server of another account has to reach its folder in here.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("opened");
+    assert!(krowoc(folder.path(), &["init"]).status.success());
+    let programs = Path::new(env!("CARGO_BIN_EXE_krowoc")).parent().expect("a folder");
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    let test = || {
+        let mut command = Command::new(folder.path().join("tests/summarize-note.sh"));
+        command.env_clear().env("PATH", &path).env("HOME", folder.path()).output().expect("it runs")
+    };
+    let passed = test();
+    assert!(passed.status.success(), "{}{}", text(&passed.stdout), text(&passed.stderr));
+    let workflow = folder.path().join("workflows/summarize-note.yaml");
+    let other = fs::read_to_string(&workflow).expect("made").replace("  todo: ${{ steps.summarize.output.todo }}", "  todo: nothing");
+    fs::write(&workflow, other).expect("written");
+    let failed = test();
+    assert!(!failed.status.success() && text(&failed.stderr).contains("FAILED: what has to be done"), "{}", text(&failed.stderr));
+}
+
+#[test]
+fn problems_stay_a_failure_when_nobody_reads_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.yaml"), "krowoc: v1\n").expect("written");
+    for format in ["json", "text"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_krowoc"));
+        command.args(["validate", ".", "--format", format]).current_dir(folder.path()).env_clear().env("HOME", folder.path());
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("krowoc runs");
+        drop(child.stdout.take());
+        assert_eq!(child.wait().expect("it ends").code(), Some(1), "{format}");
+    }
 }
 
 #[test]
@@ -63,6 +98,22 @@ fn every_problem_of_every_file_is_found_with_its_place() {
     let drawn = text(&drawn.stdout);
     assert!(drawn.contains("did you mean `join`?") && drawn.contains("workflows/a.yaml:4:40"), "{drawn}");
     assert!(drawn.ends_with("3 problems; 2 of 2 workflows not valid\n"), "{drawn}");
+}
+
+#[test]
+fn a_path_that_cannot_be_read_is_a_problem_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("empty")).expect("made");
+    fs::write(folder.path().join("a.yaml"), "krowoc: v1\n").expect("written");
+    let found = krowoc(folder.path(), &["validate", "gone.yaml", "empty", "a.yaml", "--format", "json"]);
+    assert_eq!(found.status.code(), Some(1));
+    let problems: Vec<Value> = serde_json::from_slice(&found.stdout).expect("JSON");
+    let unread: Vec<_> = problems.iter().filter(|p| p["code"] == "unreadable").map(|p| p["file"].as_str()).collect();
+    assert_eq!(unread, [Some("gone.yaml"), Some("empty")], "{problems:#?}");
+    assert!(problems.iter().any(|p| p["file"] == "a.yaml"), "the others were not looked at: {problems:#?}");
+    let drawn = krowoc(folder.path(), &["validate", "gone.yaml"]);
+    assert_eq!(drawn.status.code(), Some(1));
+    assert!(text(&drawn.stdout).contains("gone.yaml") && text(&drawn.stdout).contains("cannot be read"), "{}", text(&drawn.stdout));
 }
 
 #[test]

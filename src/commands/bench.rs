@@ -27,6 +27,9 @@ pub struct Bench {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// With --json: the table too, on standard error
+    #[arg(long, hide = true, requires = "json")]
+    table: bool,
     /// Runs, where the work has a number of them
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     runs: Option<usize>,
@@ -67,6 +70,9 @@ impl Bench {
         let Self { runs, items, passes, seconds, concurrency, across, history, old_snapshot, .. } = self;
         let settings = Settings { runs, items, passes, seconds, concurrency, across, history, old_snapshot };
         let report = bench::measure(config, self.work, &settings).await?;
+        if self.table {
+            output::note(report.table().trim_end());
+        }
         match self.json {
             true => output::json(&report)?,
             false => output::bytes(report.table().as_bytes())?,

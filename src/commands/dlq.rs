@@ -23,6 +23,12 @@ use std::{collections::BTreeSet, process::ExitCode};
 use uuid::Uuid;
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  krowoc dlq list                                what waits for a decision
+  krowoc dlq show 0198c0de-1234-7abc-8def-0123456789ab
+  krowoc dlq redrive --run 0198c0de-1234         once the cause is mended
+  krowoc dlq discard 0198c0de-1234-7abc-8def-0123456789ab --reason 'the sea is calm'")]
 pub struct Dlq {
     #[command(subcommand)]
     action: Action,
@@ -152,22 +158,32 @@ impl List {
         let state = [LetterState::Open, LetterState::Redriven, LetterState::Resolved, LetterState::Discarded]
             .into_iter()
             .find(|state| word(*state) == self.state);
-        let filter = LetterFilter { state, workflow: self.workflow, run, class: self.class };
+        let filter = LetterFilter { state, workflow: self.workflow.clone(), run, class: self.class };
         let conn = &mut *session.engine.pool().acquire().await?;
         let letters = dead_letters::list(conn, &scope(), &filter, self.after, self.limit.into()).await?;
-        if self.json {
-            output::json(&letters)?;
-            return Ok(ExitCode::SUCCESS);
+        match letters.as_slice() {
+            letters if self.json => output::json(&letters)?,
+            [] if self.state == "all" => output::note("no dead letters"),
+            [] => output::note(format!("no dead letters that are {}", self.state)),
+            letters => output::line(table(letters).to_string())?,
         }
-        if letters.is_empty() {
-            output::note(if self.state == "all" { "no dead letters".into() } else { format!("no dead letters that are {}", self.state) });
-            return Ok(ExitCode::SUCCESS);
-        }
-        output::line(table(&letters).to_string())?;
         if let Some(last) = letters.last().filter(|_| letters.len() == usize::from(self.limit)) {
-            output::note(format!("there may be more: krowoc dlq list --state {} --after {}", self.state, last.id));
+            output::note(format!("there may be more: {}", self.next(last.id)));
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The same command for the next page.
+    fn next(&self, last: Uuid) -> String {
+        let words = [
+            Some(format!("--state {}", self.state)),
+            self.workflow.as_ref().map(|name| format!("--workflow {name}")),
+            self.run.as_ref().map(|run| format!("--run {run}")),
+            self.class.map(|class| format!("--class {}", class.name())),
+            Some(format!("--limit {} --after {last}", self.limit)),
+            self.json.then(|| "--json".into()),
+        ];
+        words.into_iter().flatten().fold("krowoc dlq list".into(), |command, words| format!("{command} {words}"))
     }
 }
 

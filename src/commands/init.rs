@@ -6,6 +6,7 @@ use clap::Args;
 use krowoc_engine::definition::json_schema;
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -23,12 +24,16 @@ pub struct Init {
     folder: PathBuf,
 }
 
-const TEMPLATES: [(&str, &str); 4] = [
+const TEMPLATES: [(&str, &str); 5] = [
     ("README.md", include_str!("../../templates/init/README.md")),
     (".gitignore", include_str!("../../templates/init/gitignore")),
     ("workflows/summarize-note.yaml", include_str!("../../templates/init/workflows/summarize-note.yaml")),
+    (TEST, include_str!("../../templates/init/tests/summarize-note.sh")),
     ("workflows/prompts/summary.md", include_str!("../../templates/init/workflows/prompts/summary.md")),
 ];
+
+/// The test that is named as the next thing to do.
+const TEST: &str = "tests/summarize-note.sh";
 
 /// Written anew each time: it belongs to the version of Krowoc, and nobody edits it.
 const SCHEMA: &str = "workflows/krowoc-workflow.v1.schema.json";
@@ -47,7 +52,7 @@ impl Init {
         for (name, _) in &missing {
             output::line(format!("wrote {}", self.folder.join(name).display()))?;
         }
-        output::line(format!("\nNext:\n{}  krowoc validate", enter(&self.folder)))?;
+        output::line(format!("\nNext:\n{}  krowoc validate\n  {TEST}", enter(&self.folder)))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -81,5 +86,15 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    if path.extension().is_some_and(|extension| extension == "sh") {
+        make_executable(path).with_context(|| format!("{} can't be made executable", path.display()))?;
+    }
+    Ok(())
+}
+
+/// For everybody who may read it.
+fn make_executable(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode | ((mode & 0o444) >> 2)))
 }

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 /// Everything `krowoc` can be told.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Make a project folder with a first workflow and prompt
+    /// Make a project folder with a first workflow, prompt and test
     Init(init::Init),
     /// Check workflow files; every problem is reported at once
     Validate(validate::Validate),

@@ -220,11 +220,11 @@ impl Run {
     }
 }
 
-/// What is left to say of a run that was watched: its steps where they were only drawn in passing, how it ended, its output.
+/// What is left to say of a run that was watched: its steps where they were only drawn in passing, what was used, how it ended, its output.
 pub fn conclude(document: &RunDocument, json: bool, colour: bool) -> anyhow::Result<()> {
-    let terminal = std::io::stderr().is_terminal();
-    if terminal {
-        document.body(colour).iter().for_each(output::note);
+    match std::io::stderr().is_terminal() {
+        true => document.body(colour).iter().for_each(output::note),
+        false => document.total().iter().for_each(output::note),
     }
     document.verdict().iter().for_each(output::note);
     if json {

@@ -25,6 +25,12 @@ use krowoc_engine::{
 use std::{io::IsTerminal, process::ExitCode};
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  krowoc runs list --status failed               what failed, newest first
+  krowoc runs show 0198c0de-1234                 how a run stands, by the beginning of its id
+  krowoc runs watch 0198c0de-1234                how it goes on
+  krowoc runs cancel 0198c0de-1234               its end")]
 pub struct Runs {
     #[command(subcommand)]
     action: Action,
@@ -146,22 +152,29 @@ impl List {
             Some(text) => Some(named(session, text).await?),
             None => None,
         };
-        let filter = RunFilter { workflow: self.workflow, status: self.status, ..RunFilter::default() };
+        let filter = RunFilter { workflow: self.workflow.clone(), status: self.status, ..RunFilter::default() };
         let conn = &mut *session.engine.pool().acquire().await?;
         let found = runs::list(conn, &scope(), &filter, after, self.limit.into()).await?;
-        if self.json {
-            output::json(&found)?;
-            return Ok(ExitCode::SUCCESS);
+        match found.as_slice() {
+            found if self.json => output::json(&found)?,
+            [] => output::note("no runs; `krowoc run FILE` starts one"),
+            found => output::line(table(found).to_string())?,
         }
-        if found.is_empty() {
-            output::note("no runs; `krowoc run FILE` starts one");
-            return Ok(ExitCode::SUCCESS);
-        }
-        output::line(table(&found).to_string())?;
         if let Some(last) = found.last().filter(|_| found.len() == usize::from(self.limit)) {
-            output::note(format!("there may be more: krowoc runs list --after {}", last.id));
+            output::note(format!("there may be more: {}", self.next(last.id)));
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The same command for the next page.
+    fn next(&self, last: RunId) -> String {
+        let words = [
+            self.workflow.as_ref().map(|name| format!("--workflow {name}")),
+            self.status.map(|status| format!("--status {}", word(status))),
+            Some(format!("--limit {} --after {last}", self.limit)),
+            self.json.then(|| "--json".into()),
+        ];
+        words.into_iter().flatten().fold("krowoc runs list".into(), |command, words| format!("{command} {words}"))
     }
 }
 

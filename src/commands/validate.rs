@@ -3,6 +3,7 @@
 use crate::{
     config::Config,
     output,
+    table::count,
     workflow_files::{self, Outcome},
 };
 use clap::{Args, ValueEnum};
@@ -38,8 +39,9 @@ enum Format {
 
 impl Validate {
     pub fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
-        let files = workflow_files::find(&self.paths)?;
-        let checked = workflow_files::check(&files, &config.step_kinds());
+        let (files, unread) = workflow_files::find_all(&self.paths);
+        let mut checked: Vec<Outcome> = unread.into_iter().map(|problem| Err(vec![problem])).collect();
+        checked.extend(workflow_files::check(&files, &config.step_kinds()));
         let problems: Vec<&Problem> = checked.iter().filter_map(|outcome| outcome.as_ref().err()).flatten().collect();
         match self.format {
             Format::Json => output::json(&problems)?,
@@ -55,7 +57,6 @@ impl Validate {
 
 fn summary(checked: &[Outcome], problems: usize) -> String {
     let bad = checked.iter().filter(|outcome| outcome.is_err()).count();
-    let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     if bad == 0 {
         return format!("{} valid", count(checked.len(), "workflow"));
     }

@@ -53,24 +53,38 @@ pub async fn attempts(
         Some(path) => Some(keys::resolve(conn, run, dag, path).await?),
         None => None,
     };
-    let rows = load(conn, run, place.as_ref().map(|p| (&p.scope, p.step)), limit).await?;
+    let rows = load(conn, run, place.as_ref().map(|p| (&p.scope, p.step)), Which::All, limit).await?;
+    with_paths(conn, run, dag, rows).await
+}
+
+/// Attempts of a run that brought no result. At most `limit`, the latest.
+pub async fn without_result(conn: &mut PgConnection, scope: &Scope, run: RunId, dag: &Dag, limit: i64) -> Result<Vec<AttemptView>> {
+    header(conn, scope, run).await?;
+    let rows = load(conn, run, None, Which::WithoutResult, limit).await?;
+    with_paths(conn, run, dag, rows).await
+}
+
+async fn with_paths(conn: &mut PgConnection, run: RunId, dag: &Dag, rows: Vec<Row>) -> Result<Vec<AttemptView>> {
     let keys = keys::load(conn, run, dag, rows.iter().map(|r| &r.0)).await?;
     Ok(rows.into_iter().map(|(scope, step, view)| AttemptView { path: keys.path(dag, &scope, step), ..view }).collect())
 }
 
 /// Every attempt of the step at an address that the caller knows in words.
 pub(crate) async fn at(conn: &mut PgConnection, run: RunId, path: &str, scope: &ScopePath, step: StepIx) -> Result<Vec<AttemptView>> {
-    let rows = load(conn, run, Some((scope, step)), i64::MAX).await?;
+    let rows = load(conn, run, Some((scope, step)), Which::All, i64::MAX).await?;
     Ok(rows.into_iter().map(|(_, _, view)| AttemptView { path: path.to_owned(), ..view }).collect())
 }
 
-/// Attempts with their places, paths still empty.
-async fn load(
-    conn: &mut PgConnection,
-    run: RunId,
-    step: Option<(&ScopePath, StepIx)>,
-    limit: i64,
-) -> Result<Vec<(ScopePath, StepIx, AttemptView)>> {
+/// An attempt with its place, its path still empty.
+type Row = (ScopePath, StepIx, AttemptView);
+
+#[derive(PartialEq)]
+enum Which {
+    All,
+    WithoutResult,
+}
+
+async fn load(conn: &mut PgConnection, run: RunId, step: Option<(&ScopePath, StepIx)>, which: Which, limit: i64) -> Result<Vec<Row>> {
     let (at, ix) = step.map(|(scope, step)| (scope.0.clone(), step.0 as i16)).unzip();
     // An attempt that ended its step in failure is in both tables.
     let rows = sqlx::query!(
@@ -80,13 +94,14 @@ async fn load(
              WHERE run_id = $1 AND ($2::bytea IS NULL OR scope = $2 AND step = $3)
              UNION ALL
              SELECT scope, step, attempt, status::text, error::text, usage::text, finished_at, duration_ms, NULL, NULL FROM krowoc.step_result r
-             WHERE run_id = $1 AND ($2::bytea IS NULL OR scope = $2 AND step = $3) AND (status <> 'failed' OR NOT EXISTS (
+             WHERE run_id = $1 AND ($2::bytea IS NULL OR scope = $2 AND step = $3) AND ($5 OR status = 'failed') AND (status <> 'failed' OR NOT EXISTS (
                SELECT FROM krowoc.attempt a WHERE a.run_id = r.run_id AND a.scope = r.scope AND a.step = r.step AND a.attempt = r.attempt))) t
            ORDER BY finished_at DESC, scope DESC, step DESC, attempt DESC LIMIT $4"#,
         run.0,
         at,
         ix,
-        limit
+        limit,
+        which == Which::All
     )
     .fetch_all(conn)
     .await?;

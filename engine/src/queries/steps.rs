@@ -93,7 +93,7 @@ pub struct StepView {
     pub finished_at: Option<DateTime<Utc>>,
     /// How long its last attempt took, once it has ended.
     pub duration_ms: Option<u32>,
-    /// What its attempts used; for a map see [`usage`](super::usage).
+    /// What its attempts used; for a map see [`inside`](super::inside).
     pub tokens: Option<Tokens>,
     /// The class of its failure.
     pub class: Option<ErrorClass>,
@@ -290,7 +290,7 @@ fn settled(state: StepState) -> StepStatus {
     }
 }
 
-fn kind(action: &Action) -> &str {
+pub(super) fn kind(action: &Action) -> &str {
     match action {
         Action::Task { kind, .. } => kind,
         Action::Map(_) => "map",

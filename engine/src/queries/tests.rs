@@ -1,8 +1,8 @@
 //! What people see of runs in every state of theirs.
 
 use super::{
-    attempts::attempts,
-    dead_letters, events, queues,
+    attempts::{attempts, without_result},
+    dead_letters, events, inside, queues,
     runs::{self, RunFilter, RunState},
     steps::{self, StepStatus, WaitReason},
     usage,
@@ -74,7 +74,9 @@ async fn another_workspace_sees_nothing() {
     assert!(matches!(events::events(conn, &other, run, dag, 0, 9).await, Err(Error::NotFound { .. })));
     assert!(matches!(attempts(conn, &other, run, dag, None, 9).await, Err(Error::NotFound { .. })));
     assert!(matches!(why(conn, &other, run, dag).await, Err(Error::NotFound { .. })));
+    assert!(matches!(without_result(conn, &other, run, dag, 9).await, Err(Error::NotFound { .. })));
     assert!(matches!(usage::by_step(conn, &other, run, dag).await, Err(Error::NotFound { .. })));
+    assert!(matches!(inside::steps(conn, &other, run, dag).await, Err(Error::NotFound { .. })));
     assert!(matches!(workflows::latest_version(conn, &other, "test").await, Err(Error::NotFound { .. })));
     assert!(runs::list(conn, &other, &RunFilter::default(), None, 9).await.expect("runs").is_empty());
     assert!(workflows::list(conn, &other, None, 9).await.expect("workflows").is_empty());
@@ -125,8 +127,51 @@ async fn a_map_shows_its_items_by_key_and_page() {
         used.iter().map(|u| (u.step.as_str(), u.tokens.calls, u.tokens.input, u.tokens.output)).collect::<Vec<_>>(),
         [("m.s", 2, 11, 5)]
     );
+    let inside = inside::steps(&mut d.conn, &d.scope, run, &version.dag).await.expect("steps");
+    assert_eq!(
+        inside.iter().map(|s| (s.step.as_str(), s.total, s.done, s.failed, s.attempts, s.tokens.map(|t| t.input))).collect::<Vec<_>>(),
+        [("m.s", 3, 3, 1, 3, Some(11)), ("m.u", 3, 2, 0, 2, None)]
+    );
     let tried = attempts(&mut d.conn, &d.scope, run, &version.dag, Some(&path("m[k1].s")), 9).await.expect("attempts");
     assert_eq!(tried.iter().map(|a| (a.path.as_str(), a.attempt, a.status.as_str())).collect::<Vec<_>>(), [("m[k1].s", 1, "failed")]);
+    d.done().await;
+}
+
+#[tokio::test]
+async fn the_steps_of_maps_inside_maps_are_counted_over_all_items() {
+    let mut d = Drain::new().await;
+    let map = |item: &str, steps: &str| format!("{{map: {{over: '${{{{ [0] }}}}', as: {item}, steps: {steps}}}}}");
+    let outer = map("i", &format!("{{a: {}, b: {{needs: [a], t: 1}}}}", map("j", "{x: {t: 1}}")));
+    d.will("m", [Act::Items(2, false)]);
+    d.will("m[0].a", [Act::Items(3, false)]);
+    d.will("m[1].a", [Act::Items(1, false)]);
+    let (run, version) = d.start(&format!("  m: {outer}\n")).await;
+    assert!(d.step().await);
+    let begun = inside::steps(&mut d.conn, &d.scope, run, &version.dag).await.expect("steps");
+    assert_eq!(
+        begun.iter().map(|s| (s.step.as_str(), s.total, s.done)).collect::<Vec<_>>(),
+        [("m.a", 2, 0), ("m.a.x", 0, 0), ("m.b", 2, 0)]
+    );
+    d.drain().await;
+    let ended = inside::steps(&mut d.conn, &d.scope, run, &version.dag).await.expect("steps");
+    assert_eq!(
+        ended.iter().map(|s| (s.step.as_str(), s.total, s.done)).collect::<Vec<_>>(),
+        [("m.a", 2, 2), ("m.a.x", 4, 4), ("m.b", 2, 2)]
+    );
+    d.done().await;
+}
+
+#[tokio::test]
+async fn failed_attempts_are_found_behind_any_number_of_others() {
+    let mut d = Drain::new().await;
+    d.will("m", [Act::Items(3, true)]);
+    d.will("m[k0].s", [Act::Fail(ErrorClass::Refused)]);
+    let (run, version) = d.start(KEYED).await;
+    d.drain().await;
+    let latest = attempts(&mut d.conn, &d.scope, run, &version.dag, None, 2).await.expect("attempts");
+    assert!(latest.iter().all(|a| a.status == "succeeded"), "{latest:?}");
+    let failed = without_result(&mut d.conn, &d.scope, run, &version.dag, 2).await.expect("attempts");
+    assert_eq!(failed.iter().map(|a| (a.path.as_str(), a.status.as_str())).collect::<Vec<_>>(), [("m[k0].s", "failed")]);
     d.done().await;
 }
 

@@ -7,7 +7,7 @@ mod table;
 mod watch;
 
 use super::run::INTERRUPTED;
-use crate::{config::Config, database::Session, output, signals::Signals};
+use crate::{config::Config, database::Session, output, signals::Signals, table::wrapped};
 use anyhow::{Context, bail};
 use clap::Args;
 use krowoc_engine::{
@@ -109,8 +109,8 @@ async fn show(engine: &Engine, model: &str, workers: &mut Vec<Child>) -> anyhow:
     }
     let result: Value = detail.output.unwrap_or_else(Payload::null).parse()?;
     output::line(format!("\nSummary ({}):\n", result["model"].as_str().unwrap_or(model)))?;
-    output::line(table::wrapped(result["summary"].as_str().unwrap_or_default()))?;
-    output::line(format!("\n{}", table::steps(&run).await?))?;
+    output::line(wrapped(result["summary"].as_str().unwrap_or_default(), 100))?;
+    output::line(format!("\n{}\n", table::steps(&run).await?))?;
     let proof = Proof::of(&run, &kept).await?;
     output::line(proof.line())?;
     proof.check(half.running)?;
