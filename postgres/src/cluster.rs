@@ -1,4 +1,4 @@
-//! The data of a server: made once, whole or not at all, and started with the settings below.
+//! The data of a server: made once, whole or not at all, and started with this crate's settings.
 
 use crate::{
     DATABASE,
@@ -6,6 +6,7 @@ use crate::{
     config::{Durability, LocalConfig, Purpose},
     error::{Error, IoContext, Result},
     place::Place,
+    settings::{self, SETTINGS_FILE},
 };
 use postgresql_commands::{
     CommandBuilder,
@@ -19,7 +20,6 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-const SETTINGS_FILE: &str = "krowoc.conf";
 /// A log above this is put aside at the next start.
 const LONGEST_LOG: u64 = 16 * 1024 * 1024;
 
@@ -34,7 +34,7 @@ pub(crate) fn start(config: &LocalConfig, place: &Place, seconds: u64) -> Result
         create(config, place, &binaries)?;
     }
     let socket_folder = place.socket_folder()?;
-    write_settings(config, place, &socket_folder)?;
+    settings::write(config, place, &socket_folder)?;
     put_log_aside(&place.log())?;
     place.clear_socket()?;
     tracing::debug!(data = %data.display(), postgres = %binaries.folder.display(), "starting PostgreSQL");
@@ -115,54 +115,6 @@ fn create_database(place: &Place, binaries: &Binaries, data: &Path) -> Result<()
     Ok(())
 }
 
-fn write_settings(config: &LocalConfig, place: &Place, socket_folder: &Path) -> Result<()> {
-    let mut settings = vec![
-        ("listen_addresses".to_owned(), String::new()),
-        ("port".to_owned(), "5432".to_owned()),
-        ("unix_socket_directories".to_owned(), socket_folder.display().to_string()),
-        ("unix_socket_permissions".to_owned(), "0700".to_owned()),
-        ("max_connections".to_owned(), config.max_connections.to_string()),
-        ("shared_buffers".to_owned(), format!("{}MB", shared_buffers_mb(memory_mb()))),
-    ];
-    // Short transactions on a fast local disk, checkpoints seldom enough that full page images stay rare.
-    for (name, value) in [
-        ("max_wal_size", "2GB"),
-        ("min_wal_size", "256MB"),
-        ("wal_buffers", "16MB"),
-        ("checkpoint_timeout", "15min"),
-        ("random_page_cost", "1.1"),
-        ("jit", "off"),
-        ("autovacuum_naptime", "15s"),
-        ("log_checkpoints", "off"),
-        ("log_line_prefix", "%m [%p] %q%a "),
-        ("log_timezone", "UTC"),
-        ("timezone", "UTC"),
-    ] {
-        settings.push((name.to_owned(), value.to_owned()));
-    }
-    let durable = if config.durability == Durability::Durable { "on" } else { "off" };
-    for name in ["fsync", "synchronous_commit", "full_page_writes"] {
-        settings.push((name.to_owned(), durable.to_owned()));
-    }
-    settings.extend(config.settings.iter().cloned());
-    let text: String = settings.iter().map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''"))).collect();
-    let path = place.data().join(SETTINGS_FILE);
-    fs::write(&path, format!("# Written by krowoc at each start.\n{text}")).at("writing", &path)?;
-    place.account.give(&path)
-}
-
-/// A sixteenth of the machine, within what a private server needs and deserves.
-fn shared_buffers_mb(memory_mb: u64) -> u64 {
-    (memory_mb / 16).clamp(128, 512)
-}
-
-/// 0 where the system does not say.
-fn memory_mb() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kb = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
-    kb.unwrap_or(0) / 1024
-}
-
 fn put_log_aside(log: &Path) -> Result<()> {
     if log.metadata().is_ok_and(|meta| meta.len() > LONGEST_LOG) {
         fs::rename(log, log.with_extension("log.1")).at("putting aside", log)?;
@@ -193,14 +145,4 @@ fn with_log(error: Error, path: &Path) -> Error {
     let lines: Vec<&str> = text.lines().collect();
     let last_lines = lines[lines.len().saturating_sub(12)..].join("\n");
     Error::Failed { what, reason, log: Some(path.to_owned()), last_lines }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shared_buffers_follow_memory_within_bounds() {
-        assert_eq!([0, 4_096, 6_400, 65_536].map(shared_buffers_mb), [128, 256, 400, 512]);
-    }
 }

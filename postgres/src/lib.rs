@@ -18,6 +18,7 @@ mod lock;
 mod place;
 mod postmaster;
 mod probe;
+mod settings;
 pub mod testing;
 
 pub use config::{Durability, LocalConfig, Purpose};
