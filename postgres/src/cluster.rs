@@ -5,6 +5,7 @@ use crate::{
     binaries::Binaries,
     config::{Durability, LocalConfig, Purpose},
     error::{Error, IoContext, Result},
+    files,
     place::Place,
     settings::{self, SETTINGS_FILE},
 };
@@ -26,6 +27,11 @@ const LONGEST_LOG: u64 = 16 * 1024 * 1024;
 /// Starts a server on the place's data, which is made first when there is none. Nobody serves it now.
 pub(crate) fn start(config: &LocalConfig, place: &Place, seconds: u64) -> Result<()> {
     let data = place.data();
+    if !place.account.can_enter(&place.server) {
+        let why = format!("user {}, whom the server runs as, cannot enter it", place.account.uid());
+        let advice = "Open the folders above it to that user (chmod o+x), or choose another with KROWOC_HOME";
+        return Err(Error::failed(format!("using {}", place.server.display()), format!("{why}\n{advice}")));
+    }
     if config.purpose == Purpose::Throwaway {
         remove(&data)?;
     }
@@ -36,7 +42,7 @@ pub(crate) fn start(config: &LocalConfig, place: &Place, seconds: u64) -> Result
     let socket_folder = place.socket_folder()?;
     settings::write(config, place, &socket_folder)?;
     put_log_aside(&place.log())?;
-    place.clear_socket()?;
+    place.clear_socket(&socket_folder)?;
     tracing::debug!(data = %data.display(), postgres = %binaries.folder.display(), "starting PostgreSQL");
     let pg_ctl =
         PgCtlBuilder::new().program_dir(&binaries.folder).mode(Mode::Start).pgdata(&data).log(place.log()).timeout(seconds).wait().build();
@@ -46,7 +52,7 @@ pub(crate) fn start(config: &LocalConfig, place: &Place, seconds: u64) -> Result
 /// The major version that wrote the data; none where there is no data.
 fn major_of(data: &Path) -> Result<Option<u32>> {
     let path = data.join("PG_VERSION");
-    match fs::read_to_string(&path) {
+    match files::read(&path) {
         Ok(text) => match text.trim().parse() {
             Ok(major) => Ok(Some(major)),
             Err(_) => Err(Error::failed("opening PostgreSQL's data", format!("{} does not hold a version", path.display()))),
@@ -72,26 +78,24 @@ fn create(config: &LocalConfig, place: &Place, binaries: &Binaries) -> Result<()
         .map(|n| place.server.join(format!("{unfinished}{}-{n}", std::process::id())))
         .find(|path| !path.exists())
         .ok_or_else(|| Error::failed("making PostgreSQL's data", "no free name"))?;
-    let fast = config.durability == Durability::Fast;
-    let mut initdb = InitDbBuilder::new()
-        .program_dir(&binaries.folder)
-        .pgdata(&new)
+    let initdb = || InitDbBuilder::new().program_dir(&binaries.folder).pgdata(&new);
+    let made = initdb()
         .username(DATABASE)
         // Whoever reaches the socket may come in: its folder is closed to everyone but this account and root.
         .auth("trust")
         .encoding("UTF8")
         .no_locale()
-        .no_instructions();
-    if fast {
-        initdb = initdb.no_sync();
-    }
-    run(place, initdb.build(), "making PostgreSQL's data (initdb)")?;
+        .no_instructions()
+        // Below, with what is still added.
+        .no_sync();
+    run(place, made.build(), "making PostgreSQL's data (initdb)")?;
     create_database(place, binaries, &new)?;
-    let conf = new.join("postgresql.conf");
-    let mut file = fs::OpenOptions::new().append(true).open(&conf).at("opening", &conf)?;
-    writeln!(file, "\n# Written at each start; your own settings belong below or in ALTER SYSTEM.\ninclude_if_exists = '{SETTINGS_FILE}'")
-        .and_then(|()| if fast { Ok(()) } else { file.sync_all() })
-        .at("writing", &conf)?;
+    let include =
+        format!("\n# Written at each start; your own settings belong below or in ALTER SYSTEM.\ninclude_if_exists = '{SETTINGS_FILE}'\n");
+    place.account.append(&new.join("postgresql.conf"), &include)?;
+    if config.durability == Durability::Durable {
+        run(place, initdb().sync_only().build(), "writing PostgreSQL's data to the disk (initdb)")?;
+    }
     let data = place.data();
     fs::rename(&new, &data).at("moving into place", &data)
 }
@@ -141,7 +145,7 @@ fn run(place: &Place, command: Command, what: &str) -> Result<Output> {
 /// Adds the end of the log, where the reason is.
 fn with_log(error: Error, path: &Path) -> Error {
     let Error::Failed { what, reason, .. } = error else { return error };
-    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text = files::read(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let last_lines = lines[lines.len().saturating_sub(12)..].join("\n");
     Error::Failed { what, reason, log: Some(path.to_owned()), last_lines }

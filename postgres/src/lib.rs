@@ -13,6 +13,8 @@ mod binaries;
 mod cluster;
 mod config;
 mod error;
+mod files;
+mod folder;
 mod local;
 mod lock;
 mod place;

@@ -5,7 +5,7 @@ use crate::{
     config::LocalConfig,
     error::{Error, Result},
     lock::{Lock, TRY_AGAIN},
-    place::{Place, socket},
+    place::{self, Place, socket},
     postmaster::{self, Found, Postmaster, Stop},
     probe::{self, Answer},
 };
@@ -51,9 +51,10 @@ impl Local {
     /// [`Local::join`] for callers without a runtime.
     pub fn join_blocking(config: &LocalConfig) -> Result<Self> {
         let until = Instant::now() + config.timeout;
-        let place = Place::settle(config)?;
-        let mut start = Lock::open(&place.home.join("start.lock"))?;
+        let home = place::home(config)?;
+        let mut start = Lock::open(&home.join("start.lock"))?;
         start.exclusive(until)?;
+        let place = Place::settle(config, home)?;
         let mut users = Lock::open(&place.home.join("users.lock"))?;
         // Only one process is here at a time, and those who leave try only once: so nobody can come between.
         let alone = enter(&users, until)?;
@@ -183,7 +184,8 @@ fn share(users: &mut Lock, until: Instant) -> Result<()> {
         }
         sleep(TRY_AGAIN);
     }
-    users.note()
+    users.note();
+    Ok(())
 }
 
 fn leave(users: &Lock, place: &Place) -> Result<Left> {
@@ -232,7 +234,7 @@ fn running(place: &Place, alone: bool, until: Instant) -> Result<Option<(i32, Pa
             Found::Nothing => return Ok(None),
             Found::Unfinished if patient => {}
             Found::Unfinished | Found::Stale => {
-                postmaster::disown(&data)?;
+                postmaster::disown(&data, place.account)?;
                 return Ok(None);
             }
             Found::Running(server) => match answer(&server) {

@@ -1,6 +1,10 @@
 //! The server's process: found by its pid file, told apart from another that got its number, and stopped.
 
-use crate::error::{Error, IoContext, Result};
+use crate::{
+    account::Account,
+    error::{Error, IoContext, Result},
+    files,
+};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::{
     fs, io,
@@ -38,7 +42,7 @@ fn pid_file(data: &Path) -> PathBuf {
 /// Who serves this data?
 pub(crate) fn find(data: &Path) -> Result<Found> {
     let path = pid_file(data);
-    let text = match fs::read_to_string(&path) {
+    let text = match files::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         read => read.at("reading", &path)?,
     };
@@ -61,13 +65,8 @@ const NOBODY: i32 = i32::MAX - 1;
 /// Makes way for a new server where the pid file names a process that is not one, though it may live. PostgreSQL would refuse to
 /// start beside it. The rest of the file is kept: by it PostgreSQL finds the memory of a server that was killed, and waits for
 /// that server's last sessions.
-pub(crate) fn disown(data: &Path) -> Result<()> {
-    let path = pid_file(data);
-    let text = fs::read_to_string(&path).at("reading", &path)?;
-    match text.split_once('\n') {
-        Some((_, rest)) => fs::write(&path, format!("{NOBODY}\n{rest}")).at("writing", &path),
-        None => fs::remove_file(&path).at("removing", &path),
-    }
+pub(crate) fn disown(data: &Path, account: Account) -> Result<()> {
+    account.replace_first_line(&pid_file(data), NOBODY)
 }
 
 /// How a server is told to stop.

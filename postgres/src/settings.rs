@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Durability, LocalConfig},
-    error::{IoContext, Result},
+    error::Result,
     place::Place,
 };
 use std::{fs, path::Path};
@@ -41,10 +41,13 @@ pub(crate) fn write(config: &LocalConfig, place: &Place, socket_folder: &Path) -
         settings.push((name.to_owned(), durable.to_owned()));
     }
     settings.extend(config.settings.iter().cloned());
-    let text: String = settings.iter().map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''"))).collect();
-    let path = place.data().join(SETTINGS_FILE);
-    fs::write(&path, format!("# Written by krowoc at each start.\n{text}")).at("writing", &path)?;
-    place.account.give(&path)
+    let text: String = settings.iter().map(|(name, value)| format!("{name} = '{}'\n", quoted(value))).collect();
+    place.account.write(&place.data().join(SETTINGS_FILE), &format!("# Written by krowoc at each start.\n{text}"))
+}
+
+/// <https://www.postgresql.org/docs/current/config-setting.html>: within quotes a backslash escapes, and a line must not break.
+fn quoted(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n")
 }
 
 /// A sixteenth of the machine, within what a private server needs and deserves.
@@ -66,5 +69,9 @@ mod tests {
     #[test]
     fn shared_buffers_follow_memory_within_bounds() {
         assert_eq!([0, 4_096, 6_400, 65_536].map(shared_buffers_mb), [128, 256, 400, 512]);
+    }
+    #[test]
+    fn a_setting_carries_any_text() {
+        assert_eq!(quoted("it's a\\b\nc"), r"it''s a\\b\nc");
     }
 }
