@@ -196,7 +196,7 @@ fn leave(users: &Lock, place: &Place) -> Result<Left> {
     let data = place.data();
     let stopped = match postmaster::find(&data)? {
         Found::Running(server) => postmaster::stop(server.pid, &data, Stop::Fast, Instant::now() + STOP_WITHIN),
-        Found::Nothing | Found::Unfinished | Found::Stale => Ok(()),
+        Found::Nothing | Found::Unfinished | Found::Stale { .. } => Ok(()),
     };
     users.release()?;
     stopped.map(|()| Left::Stopped)
@@ -233,7 +233,10 @@ fn running(place: &Place, alone: bool, until: Instant) -> Result<Option<(i32, Pa
         match postmaster::find(&data)? {
             Found::Nothing => return Ok(None),
             Found::Unfinished if patient => {}
-            Found::Unfinished | Found::Stale => {
+            Found::Stale { socket_folder: Some(folder) } if !matches!(probe::ask(&socket(&folder)), Answer::None(_)) => {
+                return Err(elsewhere(&data, &folder));
+            }
+            Found::Unfinished | Found::Stale { .. } => {
                 postmaster::disown(&data, place.account)?;
                 return Ok(None);
             }
@@ -254,6 +257,14 @@ fn running(place: &Place, alone: bool, until: Instant) -> Result<Option<(i32, Pa
         }
         sleep(TRY_AGAIN);
     }
+}
+
+/// A second server on the same data would destroy it.
+fn elsewhere(data: &Path, folder: &Path) -> Error {
+    let why =
+        format!("a server answers in {}, but its process cannot be seen from here; perhaps it is in another container", folder.display());
+    let advice = "Give each container a KROWOC_HOME of its own, or all of them the same DATABASE_URL";
+    Error::failed(format!("joining PostgreSQL on {}", data.display()), format!("{why}\n{advice}"))
 }
 
 fn answer(server: &Postmaster) -> Answer {

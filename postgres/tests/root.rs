@@ -10,7 +10,7 @@ use std::{
     path::Path,
     process::{Child, Command},
 };
-use support::{Holder, Test, alive, config, count, home};
+use support::{Holder, Test, alive, config, count, eventually, home};
 
 fn root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
@@ -109,6 +109,47 @@ fn a_strict_umask_does_not_lock_the_servers_account_out() {
     assert_eq!(fs::metadata(&deep).expect("made").mode() & 0o777, 0o755);
     assert_eq!(fs::metadata(deep.join("postgres")).expect("made").mode() & 0o777, 0o700);
     assert_eq!(holder.leave(), "the server has stopped");
+}
+
+/// As in a container: root may not look into another user's processes.
+fn blinkered(home: &Path) -> Child {
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_ptrace", env!("CARGO_BIN_EXE_hold")]).arg(home);
+    Holder::spawn(command)
+}
+
+#[test]
+fn a_stale_pid_file_stops_nobody_elses_process() {
+    if !root() {
+        return;
+    }
+    let home = home();
+    let first = Holder::joined(blinkered(home.path()));
+    let second = Holder::joined(blinkered(home.path()));
+    assert_eq!(first.pid, second.pid, "its own server was not recognised");
+    let pid_file = home.path().join("postgres/data/postmaster.pid");
+    let text = fs::read_to_string(&pid_file).expect("written");
+    assert_eq!(first.leave(), "others still use the server");
+    let pid = second.pid;
+    assert_eq!(second.leave(), "the server has stopped");
+    // The number has gone to a process of the same account; the second pretends to be a server, of other data.
+    let programs = home.path().join("programs");
+    fs::create_dir(&programs).expect("made");
+    for program in ["sleep", "postgres"] {
+        let bin = programs.join(program);
+        symlink("/bin/sleep", &bin).expect("linked");
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]).arg(&bin).arg("600");
+        let mut bystander = command.spawn().expect("starts");
+        let line = format!("/proc/{}/cmdline", bystander.id());
+        eventually("the bystander", || fs::read_to_string(&line).is_ok_and(|line| line.starts_with(&*bin.to_string_lossy())));
+        fs::write(&pid_file, text.replacen(&pid.to_string(), &bystander.id().to_string(), 1)).expect("written");
+        let holder = Holder::joined(blinkered(home.path()));
+        assert_ne!(holder.pid.unsigned_abs(), bystander.id());
+        assert_eq!(holder.leave(), "the server has stopped");
+        assert!(bystander.try_wait().expect("asked").is_none(), "somebody else's process was stopped");
+        bystander.kill().and_then(|()| bystander.wait()).expect("killed");
+    }
 }
 
 /// Root's server runs under another account; here the caller itself has no privilege.

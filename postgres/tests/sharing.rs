@@ -9,7 +9,7 @@ use std::{
     fs,
     os::unix::{
         ffi::OsStrExt,
-        fs::MetadataExt,
+        fs::{MetadataExt, symlink},
     },
     path::PathBuf,
     process::{Child, Command},
@@ -268,6 +268,42 @@ async fn a_server_that_cannot_start_shows_the_end_of_its_log() -> Test {
     let wrong = LocalConfig { settings: vec![("shared_buffers".into(), "a lot".into())], ..config(home.path()) };
     let error = Local::join(wrong).await.expect_err("refused").to_string();
     assert!(error.contains("invalid value for parameter \"shared_buffers\""), "{error}");
+    Ok(())
+}
+
+/// As in another container that shares the home: its processes cannot be seen, its socket can.
+#[tokio::test]
+async fn a_server_whose_process_is_hidden_gets_no_second_one_on_its_data() -> Test {
+    let home = home();
+    let holder = Holder::join(home.path());
+    let pid_file = home.path().join("postgres/data/postmaster.pid");
+    let text = fs::read_to_string(&pid_file)?;
+    let hidden = text.replacen(&holder.pid.to_string(), "999999999", 1);
+    fs::write(&pid_file, &hidden)?;
+    let error = Local::join(config(home.path())).await.expect_err("refused").to_string();
+    assert!(error.contains("another container") && error.contains("KROWOC_HOME"), "{error}");
+    assert_eq!(fs::read_to_string(&pid_file)?, hidden, "the running server's file was changed");
+    fs::write(&pid_file, text)?;
+    assert_eq!(holder.leave(), "the server has stopped");
+    Ok(())
+}
+
+#[tokio::test]
+async fn data_moved_to_another_disk_is_served_through_its_link() -> Test {
+    let home = home();
+    let local = Local::join(config(home.path())).await?;
+    let data = local.data();
+    assert_eq!(count(&local.url("krowoc")).await?, 1);
+    local.leave().await?;
+    let moved = home.path().join("postgres/elsewhere");
+    fs::rename(&data, &moved)?;
+    symlink(&moved, &data)?;
+    let first = Local::join(config(home.path())).await?;
+    let second = Local::join(config(home.path())).await?;
+    assert_eq!(first.pid(), second.pid());
+    assert_eq!(count(&second.url("krowoc")).await?, 2);
+    first.leave().await?;
+    assert_eq!(second.leave().await?, Left::Stopped);
     Ok(())
 }
 
