@@ -58,7 +58,7 @@ impl Local {
         let mut users = Lock::open(&place.home.join("users.lock"))?;
         // Only one process is here at a time, and those who leave try only once: so nobody can come between.
         let alone = enter(&users, until)?;
-        match ensure_running(config, &place, alone, until).and_then(|server| share(&mut users, until).map(|()| server)) {
+        match settle_in(config, &place, &mut users, alone, until) {
             Ok((pid, socket_folder)) => {
                 start.release()?;
                 Ok(Self { place, users, socket_folder, pid, held: true })
@@ -176,16 +176,27 @@ fn enter(users: &Lock, until: Instant) -> Result<bool> {
     }
 }
 
-fn share(users: &mut Lock, until: Instant) -> Result<()> {
-    // Only an observer that takes the lock for an instant can be in the way.
+/// The running server, under the shared lock.
+fn settle_in(config: &LocalConfig, place: &Place, users: &mut Lock, alone: bool, until: Instant) -> Result<(i32, PathBuf)> {
+    let server = ensure_running(config, place, alone, until)?;
+    let unbroken = share(users, until)?;
+    users.note();
+    // One who was leaving may have got the lock in between, and stopped the server.
+    if unbroken { Ok(server) } else { ensure_running(config, place, false, until) }
+}
+
+/// Turns the hold into a shared one; false if it was lost meanwhile. The system lets go of an exclusive lock before it takes the
+/// shared one.
+fn share(users: &Lock, until: Instant) -> Result<bool> {
+    let mut unbroken = true;
     while !users.try_shared()? {
+        unbroken = false;
         if Instant::now() >= until {
-            return Err(Error::failed("joining PostgreSQL", "users.lock stays taken"));
+            return Err(Error::failed("joining PostgreSQL", "another process has kept users.lock all the time"));
         }
         sleep(TRY_AGAIN);
     }
-    users.note();
-    Ok(())
+    Ok(unbroken)
 }
 
 fn leave(users: &Lock, place: &Place) -> Result<Left> {
