@@ -52,12 +52,14 @@ pub(crate) fn start(config: &LocalConfig, place: &Place, seconds: u64) -> Result
 /// The major version that wrote the data; none where there is no data.
 fn major_of(data: &Path) -> Result<Option<u32>> {
     let path = data.join("PG_VERSION");
+    let damaged = |why: &str| {
+        let what = format!("opening PostgreSQL's data in {}", data.display());
+        Error::failed(what, format!("{why}\nRestore it from a backup, or start afresh by moving the folder away"))
+    };
     match files::read(&path) {
-        Ok(text) => match text.trim().parse() {
-            Ok(major) => Ok(Some(major)),
-            Err(_) => Err(Error::failed("opening PostgreSQL's data", format!("{} does not hold a version", path.display()))),
-        },
+        Ok(text) => text.trim().parse().map(Some).map_err(|_| damaged("its PG_VERSION does not hold a version")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !data.exists() => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(damaged("it has no PG_VERSION")),
         Err(source) => Err(Error::Io { what: "reading", path, source }),
     }
 }

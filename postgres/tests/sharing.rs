@@ -326,3 +326,16 @@ async fn a_home_may_have_any_bytes_in_its_path_that_postgresql_takes() -> Test {
     assert!(error.contains("KROWOC_HOME"), "{error}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_data_folder_without_data_is_named_and_left_alone() -> Test {
+    let home = home();
+    let local = Local::join(config(home.path())).await?;
+    let data = local.data();
+    local.leave().await?;
+    fs::remove_file(data.join("PG_VERSION"))?;
+    let error = Local::join(config(home.path())).await.expect_err("refused").to_string();
+    assert!(error.contains(&data.display().to_string()) && error.contains("no PG_VERSION") && error.contains("backup"), "{error}");
+    assert!(data.join("base").is_dir());
+    Ok(())
+}
