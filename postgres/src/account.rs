@@ -2,8 +2,9 @@
 
 use crate::error::{Error, IoContext, Result};
 use std::{
+    fs::File,
     os::unix::{
-        fs::{MetadataExt, lchown},
+        fs::{MetadataExt, fchown},
         process::CommandExt,
     },
     path::Path,
@@ -66,11 +67,11 @@ impl Account {
         command
     }
 
-    /// Gives a file to the account; never what a link points to.
-    pub fn give(self, path: &Path) -> Result<()> {
+    /// Gives an opened folder to the account.
+    pub fn give(self, opened: &File, path: &Path) -> Result<()> {
         match self {
             Self::Own => Ok(()),
-            Self::Other { uid, gid } => lchown(path, Some(uid), Some(gid)).at("giving to the server's account", path),
+            Self::Other { uid, gid } => fchown(opened, Some(uid), Some(gid)).at("giving to the server's account", path),
         }
     }
 

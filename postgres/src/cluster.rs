@@ -1,11 +1,13 @@
-//! The data of a server: made once, whole or not at all, and started with the settings below.
+//! The data of a server: made once, whole or not at all, and started with this crate's settings.
 
 use crate::{
     DATABASE,
     binaries::Binaries,
     config::{Durability, LocalConfig, Purpose},
     error::{Error, IoContext, Result},
+    files,
     place::Place,
+    settings::{self, SETTINGS_FILE},
 };
 use postgresql_commands::{
     CommandBuilder,
@@ -19,13 +21,17 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-const SETTINGS_FILE: &str = "krowoc.conf";
 /// A log above this is put aside at the next start.
 const LONGEST_LOG: u64 = 16 * 1024 * 1024;
 
 /// Starts a server on the place's data, which is made first when there is none. Nobody serves it now.
 pub(crate) fn start(config: &LocalConfig, place: &Place, seconds: u64) -> Result<()> {
     let data = place.data();
+    if !place.account.can_enter(&place.server) {
+        let why = format!("user {}, whom the server runs as, cannot enter it", place.account.uid());
+        let advice = "Open the folders above it to that user (chmod o+x), or choose another with KROWOC_HOME";
+        return Err(Error::failed(format!("using {}", place.server.display()), format!("{why}\n{advice}")));
+    }
     if config.purpose == Purpose::Throwaway {
         remove(&data)?;
     }
@@ -34,9 +40,9 @@ pub(crate) fn start(config: &LocalConfig, place: &Place, seconds: u64) -> Result
         create(config, place, &binaries)?;
     }
     let socket_folder = place.socket_folder()?;
-    write_settings(config, place, &socket_folder)?;
+    settings::write(config, place, &socket_folder)?;
     put_log_aside(&place.log())?;
-    place.clear_socket()?;
+    place.clear_socket(&socket_folder)?;
     tracing::debug!(data = %data.display(), postgres = %binaries.folder.display(), "starting PostgreSQL");
     let pg_ctl =
         PgCtlBuilder::new().program_dir(&binaries.folder).mode(Mode::Start).pgdata(&data).log(place.log()).timeout(seconds).wait().build();
@@ -46,12 +52,14 @@ pub(crate) fn start(config: &LocalConfig, place: &Place, seconds: u64) -> Result
 /// The major version that wrote the data; none where there is no data.
 fn major_of(data: &Path) -> Result<Option<u32>> {
     let path = data.join("PG_VERSION");
-    match fs::read_to_string(&path) {
-        Ok(text) => match text.trim().parse() {
-            Ok(major) => Ok(Some(major)),
-            Err(_) => Err(Error::failed("opening PostgreSQL's data", format!("{} does not hold a version", path.display()))),
-        },
+    let damaged = |why: &str| {
+        let what = format!("opening PostgreSQL's data in {}", data.display());
+        Error::failed(what, format!("{why}\nRestore it from a backup, or start afresh by moving the folder away"))
+    };
+    match files::read(&path) {
+        Ok(text) => text.trim().parse().map(Some).map_err(|_| damaged("its PG_VERSION does not hold a version")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !data.exists() => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(damaged("it has no PG_VERSION")),
         Err(source) => Err(Error::Io { what: "reading", path, source }),
     }
 }
@@ -72,26 +80,24 @@ fn create(config: &LocalConfig, place: &Place, binaries: &Binaries) -> Result<()
         .map(|n| place.server.join(format!("{unfinished}{}-{n}", std::process::id())))
         .find(|path| !path.exists())
         .ok_or_else(|| Error::failed("making PostgreSQL's data", "no free name"))?;
-    let fast = config.durability == Durability::Fast;
-    let mut initdb = InitDbBuilder::new()
-        .program_dir(&binaries.folder)
-        .pgdata(&new)
+    let initdb = || InitDbBuilder::new().program_dir(&binaries.folder).pgdata(&new);
+    let made = initdb()
         .username(DATABASE)
         // Whoever reaches the socket may come in: its folder is closed to everyone but this account and root.
         .auth("trust")
         .encoding("UTF8")
         .no_locale()
-        .no_instructions();
-    if fast {
-        initdb = initdb.no_sync();
-    }
-    run(place, initdb.build(), "making PostgreSQL's data (initdb)")?;
+        .no_instructions()
+        // Below, with what is still added.
+        .no_sync();
+    run(place, made.build(), "making PostgreSQL's data (initdb)")?;
     create_database(place, binaries, &new)?;
-    let conf = new.join("postgresql.conf");
-    let mut file = fs::OpenOptions::new().append(true).open(&conf).at("opening", &conf)?;
-    writeln!(file, "\n# Written at each start; your own settings belong below or in ALTER SYSTEM.\ninclude_if_exists = '{SETTINGS_FILE}'")
-        .and_then(|()| if fast { Ok(()) } else { file.sync_all() })
-        .at("writing", &conf)?;
+    let include =
+        format!("\n# Written at each start; your own settings belong below or in ALTER SYSTEM.\ninclude_if_exists = '{SETTINGS_FILE}'\n");
+    place.account.append(&new.join("postgresql.conf"), &include)?;
+    if config.durability == Durability::Durable {
+        run(place, initdb().sync_only().build(), "writing PostgreSQL's data to the disk (initdb)")?;
+    }
     let data = place.data();
     fs::rename(&new, &data).at("moving into place", &data)
 }
@@ -113,54 +119,6 @@ fn create_database(place: &Place, binaries: &Binaries, data: &Path) -> Result<()
         return Err(Error::failed(what, errors));
     }
     Ok(())
-}
-
-fn write_settings(config: &LocalConfig, place: &Place, socket_folder: &Path) -> Result<()> {
-    let mut settings = vec![
-        ("listen_addresses".to_owned(), String::new()),
-        ("port".to_owned(), "5432".to_owned()),
-        ("unix_socket_directories".to_owned(), socket_folder.display().to_string()),
-        ("unix_socket_permissions".to_owned(), "0700".to_owned()),
-        ("max_connections".to_owned(), config.max_connections.to_string()),
-        ("shared_buffers".to_owned(), format!("{}MB", shared_buffers_mb(memory_mb()))),
-    ];
-    // Short transactions on a fast local disk, checkpoints seldom enough that full page images stay rare.
-    for (name, value) in [
-        ("max_wal_size", "2GB"),
-        ("min_wal_size", "256MB"),
-        ("wal_buffers", "16MB"),
-        ("checkpoint_timeout", "15min"),
-        ("random_page_cost", "1.1"),
-        ("jit", "off"),
-        ("autovacuum_naptime", "15s"),
-        ("log_checkpoints", "off"),
-        ("log_line_prefix", "%m [%p] %q%a "),
-        ("log_timezone", "UTC"),
-        ("timezone", "UTC"),
-    ] {
-        settings.push((name.to_owned(), value.to_owned()));
-    }
-    let durable = if config.durability == Durability::Durable { "on" } else { "off" };
-    for name in ["fsync", "synchronous_commit", "full_page_writes"] {
-        settings.push((name.to_owned(), durable.to_owned()));
-    }
-    settings.extend(config.settings.iter().cloned());
-    let text: String = settings.iter().map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''"))).collect();
-    let path = place.data().join(SETTINGS_FILE);
-    fs::write(&path, format!("# Written by krowoc at each start.\n{text}")).at("writing", &path)?;
-    place.account.give(&path)
-}
-
-/// A sixteenth of the machine, within what a private server needs and deserves.
-fn shared_buffers_mb(memory_mb: u64) -> u64 {
-    (memory_mb / 16).clamp(128, 512)
-}
-
-/// 0 where the system does not say.
-fn memory_mb() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kb = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
-    kb.unwrap_or(0) / 1024
 }
 
 fn put_log_aside(log: &Path) -> Result<()> {
@@ -189,18 +147,8 @@ fn run(place: &Place, command: Command, what: &str) -> Result<Output> {
 /// Adds the end of the log, where the reason is.
 fn with_log(error: Error, path: &Path) -> Error {
     let Error::Failed { what, reason, .. } = error else { return error };
-    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text = files::read(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let last_lines = lines[lines.len().saturating_sub(12)..].join("\n");
     Error::Failed { what, reason, log: Some(path.to_owned()), last_lines }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shared_buffers_follow_memory_within_bounds() {
-        assert_eq!([0, 4_096, 6_400, 65_536].map(shared_buffers_mb), [128, 256, 400, 512]);
-    }
 }

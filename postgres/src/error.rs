@@ -43,7 +43,7 @@ pub enum Error {
         installed: Vec<u32>,
     },
     /// A folder belongs to somebody else.
-    #[error("{} belongs to user {owner}, not to {expected}\nRun as that user, or choose another folder with KROWOC_HOME", .path.display())]
+    #[error("{} belongs to user {owner}, not to {expected}\nRun as its owner, give it to user {expected} (chown), or choose another folder with KROWOC_HOME", .path.display())]
     Foreign {
         /// The folder.
         path: PathBuf,
@@ -79,7 +79,7 @@ pub enum Error {
         log: PathBuf,
     },
     /// One of PostgreSQL's programs failed.
-    #[error("{what} failed: {reason}{}", tail(.log, .last_lines))]
+    #[error("{what} failed: {reason}{}{}", tail(.log, .last_lines), advice(&[reason, last_lines]))]
     Failed {
         /// Which program, for what.
         what: String,
@@ -91,7 +91,7 @@ pub enum Error {
         last_lines: String,
     },
     /// The system refused.
-    #[error("{what} {}: {source}", .path.display())]
+    #[error("{what} {}: {source}{}", .path.display(), advice(&[&source.to_string()]))]
     Io {
         /// What was tried.
         what: &'static str,
@@ -119,6 +119,21 @@ impl<T> IoContext<T> for io::Result<T> {
     }
 }
 
+/// What to do about what the system says most often, whoever passes it on.
+fn advice(texts: &[&str]) -> &'static str {
+    [
+        ("No space left on device", "\nFree some space and try again; nothing that was stored is lost"),
+        ("Disk quota exceeded", "\nFree some space and try again; nothing that was stored is lost"),
+        ("Read-only file system", "\nChoose a folder that can be written to with KROWOC_HOME, or set DATABASE_URL"),
+        ("Permission denied", "\nOpen it to this user, choose another folder with KROWOC_HOME, or set DATABASE_URL"),
+        ("File name too long", "\nChoose a shorter path with KROWOC_HOME"),
+        ("symbolic links", "\nA link stands where a file of Krowoc's belongs; remove it and try again"),
+    ]
+    .into_iter()
+    .find_map(|(sign, advice)| texts.iter().any(|text| text.contains(sign)).then_some(advice))
+    .unwrap_or_default()
+}
+
 fn majors(found: &[u32]) -> String {
     found.iter().map(u32::to_string).collect::<Vec<_>>().join(" and ")
 }
@@ -128,5 +143,23 @@ fn tail(log: &Option<PathBuf>, last_lines: &str) -> String {
         Some(log) if last_lines.is_empty() => format!("\nIts log: {}", log.display()),
         Some(log) => format!("\nThe end of {}:\n{last_lines}", log.display()),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_comes_with_what_to_do() {
+        let path = Path::new("/srv/krowoc/start.lock");
+        let refused = |number: i32| -> Result<()> { Err(io::Error::from_raw_os_error(number)).at("opening", path) };
+        for (number, advice) in [(28, "Free some space"), (30, "KROWOC_HOME"), (13, "KROWOC_HOME")] {
+            let text = refused(number).expect_err("refused").to_string();
+            assert!(text.starts_with("opening /srv/krowoc/start.lock: ") && text.contains(advice), "{text}");
+        }
+        let log = "FATAL:  could not write lock file \"postmaster.pid\": No space left on device".to_owned();
+        let error = Error::Failed { what: "starting".into(), reason: "could not start".into(), log: None, last_lines: log };
+        assert!(error.to_string().contains("Free some space"), "{error}");
     }
 }

@@ -13,11 +13,14 @@ mod binaries;
 mod cluster;
 mod config;
 mod error;
+mod files;
+mod folder;
 mod local;
 mod lock;
 mod place;
 mod postmaster;
 mod probe;
+mod settings;
 pub mod testing;
 
 pub use config::{Durability, LocalConfig, Purpose};

@@ -5,7 +5,7 @@ use crate::{
     config::LocalConfig,
     error::{Error, Result},
     lock::{Lock, TRY_AGAIN},
-    place::{Place, socket},
+    place::{self, Place, socket},
     postmaster::{self, Found, Postmaster, Stop},
     probe::{self, Answer},
 };
@@ -51,13 +51,14 @@ impl Local {
     /// [`Local::join`] for callers without a runtime.
     pub fn join_blocking(config: &LocalConfig) -> Result<Self> {
         let until = Instant::now() + config.timeout;
-        let place = Place::settle(config)?;
-        let mut start = Lock::open(&place.home.join("start.lock"))?;
+        let home = place::home(config)?;
+        let mut start = Lock::open(&home.join("start.lock"))?;
         start.exclusive(until)?;
+        let place = Place::settle(config, home)?;
         let mut users = Lock::open(&place.home.join("users.lock"))?;
         // Only one process is here at a time, and those who leave try only once: so nobody can come between.
         let alone = enter(&users, until)?;
-        match ensure_running(config, &place, alone, until).and_then(|server| share(&mut users, until).map(|()| server)) {
+        match settle_in(config, &place, &mut users, alone, until) {
             Ok((pid, socket_folder)) => {
                 start.release()?;
                 Ok(Self { place, users, socket_folder, pid, held: true })
@@ -175,15 +176,27 @@ fn enter(users: &Lock, until: Instant) -> Result<bool> {
     }
 }
 
-fn share(users: &mut Lock, until: Instant) -> Result<()> {
-    // Only an observer that takes the lock for an instant can be in the way.
+/// The running server, under the shared lock.
+fn settle_in(config: &LocalConfig, place: &Place, users: &mut Lock, alone: bool, until: Instant) -> Result<(i32, PathBuf)> {
+    let server = ensure_running(config, place, alone, until)?;
+    let unbroken = share(users, until)?;
+    users.note();
+    // One who was leaving may have got the lock in between, and stopped the server.
+    if unbroken { Ok(server) } else { ensure_running(config, place, false, until) }
+}
+
+/// Turns the hold into a shared one; false if it was lost meanwhile. The system lets go of an exclusive lock before it takes the
+/// shared one.
+fn share(users: &Lock, until: Instant) -> Result<bool> {
+    let mut unbroken = true;
     while !users.try_shared()? {
+        unbroken = false;
         if Instant::now() >= until {
-            return Err(Error::failed("joining PostgreSQL", "users.lock stays taken"));
+            return Err(Error::failed("joining PostgreSQL", "another process has kept users.lock all the time"));
         }
         sleep(TRY_AGAIN);
     }
-    users.note()
+    Ok(unbroken)
 }
 
 fn leave(users: &Lock, place: &Place) -> Result<Left> {
@@ -194,7 +207,7 @@ fn leave(users: &Lock, place: &Place) -> Result<Left> {
     let data = place.data();
     let stopped = match postmaster::find(&data)? {
         Found::Running(server) => postmaster::stop(server.pid, &data, Stop::Fast, Instant::now() + STOP_WITHIN),
-        Found::Nothing | Found::Unfinished | Found::Stale => Ok(()),
+        Found::Nothing | Found::Unfinished | Found::Stale { .. } => Ok(()),
     };
     users.release()?;
     stopped.map(|()| Left::Stopped)
@@ -231,8 +244,11 @@ fn running(place: &Place, alone: bool, until: Instant) -> Result<Option<(i32, Pa
         match postmaster::find(&data)? {
             Found::Nothing => return Ok(None),
             Found::Unfinished if patient => {}
-            Found::Unfinished | Found::Stale => {
-                postmaster::disown(&data)?;
+            Found::Stale { socket_folder: Some(folder) } if !matches!(probe::ask(&socket(&folder)), Answer::None(_)) => {
+                return Err(elsewhere(&data, &folder));
+            }
+            Found::Unfinished | Found::Stale { .. } => {
+                postmaster::disown(&data, place.account)?;
                 return Ok(None);
             }
             Found::Running(server) => match answer(&server) {
@@ -252,6 +268,14 @@ fn running(place: &Place, alone: bool, until: Instant) -> Result<Option<(i32, Pa
         }
         sleep(TRY_AGAIN);
     }
+}
+
+/// A second server on the same data would destroy it.
+fn elsewhere(data: &Path, folder: &Path) -> Error {
+    let why =
+        format!("a server answers in {}, but its process cannot be seen from here; perhaps it is in another container", folder.display());
+    let advice = "Give each container a KROWOC_HOME of its own, or all of them the same DATABASE_URL";
+    Error::failed(format!("joining PostgreSQL on {}", data.display()), format!("{why}\n{advice}"))
 }
 
 fn answer(server: &Postmaster) -> Answer {

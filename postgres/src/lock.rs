@@ -1,6 +1,7 @@
 //! The two lock files. They end with the process that holds them, so nothing is left behind by one that was killed.
 
 use crate::error::{Error, IoContext, Result};
+use rustix::fs::OFlags;
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
@@ -20,8 +21,11 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
+    /// Opens or makes it; never what a link points to, since its text is written anew.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).at("opening", path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+        let file = options.open(path).at("opening", path)?;
         Ok(Self { file, path: path.to_owned() })
     }
 
@@ -46,7 +50,8 @@ impl Lock {
             }
             std::thread::sleep(TRY_AGAIN);
         }
-        self.note()
+        self.note();
+        Ok(())
     }
 
     /// Lets go. Said rather than left to closing: a child that another thread is just starting shares the file until it has become
@@ -55,10 +60,13 @@ impl Lock {
         self.file.unlock().at("unlocking", &self.path)
     }
 
-    /// Writes who was here, for people and for [`crate::testing`]'s watchdog.
-    pub fn note(&mut self) -> Result<()> {
+    /// Writes who was here, for people and for [`crate::testing`]'s watchdog. A full disk does not keep anybody out.
+    pub fn note(&mut self) {
         let text = format!("process {}\n", std::process::id());
-        self.file.set_len(0).and_then(|()| self.file.rewind()).and_then(|()| self.file.write_all(text.as_bytes())).at("writing", &self.path)
+        let noted = self.file.set_len(0).and_then(|()| self.file.rewind()).and_then(|()| self.file.write_all(text.as_bytes()));
+        if let Err(error) = noted {
+            tracing::debug!(path = %self.path.display(), %error, "the lock is held without a note");
+        }
     }
 
     fn taken(&self, tried: Result<(), TryLockError>) -> Result<bool> {

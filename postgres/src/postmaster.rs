@@ -1,9 +1,14 @@
 //! The server's process: found by its pid file, told apart from another that got its number, and stopped.
 
-use crate::error::{Error, IoContext, Result};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use crate::{
+    account::Account,
+    error::{Error, IoContext, Result},
+    files,
+};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -25,8 +30,11 @@ pub(crate) enum Found {
     Nothing,
     /// A pid file without a number: being written, or left half written by a crash of the machine.
     Unfinished,
-    /// A pid file whose process is gone, or is another program by now.
-    Stale,
+    /// A pid file whose process is gone, is another program by now, or is hidden from us.
+    Stale {
+        /// Where that server listened.
+        socket_folder: Option<PathBuf>,
+    },
     /// The server.
     Running(Postmaster),
 }
@@ -38,21 +46,19 @@ fn pid_file(data: &Path) -> PathBuf {
 /// Who serves this data?
 pub(crate) fn find(data: &Path) -> Result<Found> {
     let path = pid_file(data);
-    let text = match fs::read_to_string(&path) {
+    let text = match files::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         read => read.at("reading", &path)?,
     };
-    let mut lines = text.lines().map(str::trim);
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
     // In single-user mode the number is negative; such a process ends by itself.
-    let Some(pid) = lines.next().and_then(|line| line.parse::<i32>().ok()).map(i32::abs).filter(|pid| *pid > 0) else {
+    let number = lines.first().and_then(|line| line.parse::<i32>().ok()).and_then(i32::checked_abs);
+    let Some(pid) = number.filter(|pid| *pid > 0) else {
         return Ok(Found::Unfinished);
     };
-    if !serves(pid, data) {
-        return Ok(Found::Stale);
-    }
-    let rest: Vec<&str> = lines.collect();
-    let line = |number: usize| rest.get(number - 2).map(|line| (*line).to_owned()).filter(|line| !line.is_empty());
-    Ok(Found::Running(Postmaster { pid, socket_folder: line(5).map(PathBuf::from), status: line(8) }))
+    let line = |number: usize| lines.get(number - 1).map(|line| (*line).to_owned()).filter(|line| !line.is_empty());
+    let socket_folder = line(5).map(PathBuf::from);
+    Ok(if serves(pid, data) { Found::Running(Postmaster { pid, socket_folder, status: line(8) }) } else { Found::Stale { socket_folder } })
 }
 
 /// No process has this number: it is above every system's limit.
@@ -61,13 +67,8 @@ const NOBODY: i32 = i32::MAX - 1;
 /// Makes way for a new server where the pid file names a process that is not one, though it may live. PostgreSQL would refuse to
 /// start beside it. The rest of the file is kept: by it PostgreSQL finds the memory of a server that was killed, and waits for
 /// that server's last sessions.
-pub(crate) fn disown(data: &Path) -> Result<()> {
-    let path = pid_file(data);
-    let text = fs::read_to_string(&path).at("reading", &path)?;
-    match text.split_once('\n') {
-        Some((_, rest)) => fs::write(&path, format!("{NOBODY}\n{rest}")).at("writing", &path),
-        None => fs::remove_file(&path).at("removing", &path),
-    }
+pub(crate) fn disown(data: &Path, account: Account) -> Result<()> {
+    account.replace_first_line(&pid_file(data), NOBODY)
 }
 
 /// How a server is told to stop.
@@ -100,27 +101,38 @@ pub(crate) fn stop(pid: i32, data: &Path, how: Stop, until: Instant) -> Result<(
     Ok(())
 }
 
-/// Is the process a PostgreSQL server of this data? A postmaster's working folder is its data folder.
+/// Is the process a PostgreSQL server of this data? A postmaster's working folder is its data folder. Without that evidence it is
+/// not: the number may have gone to anybody's process, and what is believed here is stopped.
 fn serves(pid: i32, data: &Path) -> bool {
-    let Some(process) = Pid::from_raw(pid) else { return false };
-    if cfg!(target_os = "linux") {
-        match fs::read_link(format!("/proc/{pid}/cwd")) {
-            Ok(folder) => folder == data,
-            // Another user's process, unless the system hides our own from us.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => test_kill_process(process).is_ok(),
-            // Gone, or dead and not yet waited for.
-            Err(_) => false,
+    if !cfg!(target_os = "linux") {
+        return serves_by_ps(pid, data);
+    }
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let Ok(line) = fs::read(process.join("cmdline")) else { return false };
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let is_postgres = words[0].rsplit(|byte| *byte == b'/').next() == Some(b"postgres");
+    match fs::metadata(process.join("cwd")) {
+        // One that is just ending has no command any more.
+        Ok(folder) => (is_postgres || line.is_empty()) && is(&folder, data),
+        // Root without the capability to look into another user's process, as in a container: `pg_ctl` has said it in the command.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            is_postgres && words.windows(2).any(|pair| pair[0] == b"-D" && pair[1] == data.as_os_str().as_encoded_bytes())
         }
-    } else {
-        test_kill_process(process).is_ok() && is_postgres(pid)
+        // Gone, or dead and not yet waited for.
+        Err(_) => false,
     }
 }
 
-fn is_postgres(pid: i32) -> bool {
-    let listed = std::process::Command::new("ps").args(["-o", "stat=,comm=", "-p", &pid.to_string()]).output();
+/// The same folder, whatever links or mounts its path goes through.
+fn is(folder: &fs::Metadata, data: &Path) -> bool {
+    data.metadata().is_ok_and(|data| (data.dev(), data.ino()) == (folder.dev(), folder.ino()))
+}
+
+fn serves_by_ps(pid: i32, data: &Path) -> bool {
+    let listed = std::process::Command::new("ps").args(["-ww", "-o", "stat=,args=", "-p", &pid.to_string()]).output();
     listed.is_ok_and(|output| {
         let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        line.contains("postgres") && !line.starts_with('Z')
+        line.contains("postgres") && line.contains(&format!("-D {}", data.display())) && !line.starts_with('Z')
     })
 }
 
@@ -136,8 +148,8 @@ mod tests {
         assert!(matches!(find(data.path()), Ok(Found::Unfinished)));
         // This very test: alive, but no server of that data.
         fs::write(pid_file(data.path()), format!("{}\n{}\n", std::process::id(), data.path().display())).expect("written");
-        assert!(matches!(find(data.path()), Ok(Found::Stale)));
+        assert!(matches!(find(data.path()), Ok(Found::Stale { .. })));
         fs::write(pid_file(data.path()), "999999999\n").expect("written");
-        assert!(matches!(find(data.path()), Ok(Found::Stale)));
+        assert!(matches!(find(data.path()), Ok(Found::Stale { .. })));
     }
 }

@@ -1,110 +1,20 @@
 //! Guarantee: the server runs exactly as long as somebody uses it, whatever happens to its users, and its data survives them.
 
-use krowoc_postgres::{Durability, Error, Left, Local, LocalConfig, Purpose};
+mod support;
+
+use krowoc_postgres::{Error, Left, Local, LocalConfig, Purpose};
 use sqlx::{Connection, PgConnection};
 use std::{
+    ffi::OsStr,
     fs,
-    io::{BufRead, BufReader},
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
-    time::{Duration, Instant},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, symlink},
+    },
+    path::PathBuf,
+    process::{Child, Command},
 };
-use tempfile::TempDir;
-
-type Test = Result<(), Box<dyn std::error::Error>>;
-
-/// A home that others may pass through, as the server's account must when root runs the tests.
-fn home() -> TempDir {
-    let home = tempfile::tempdir().expect("a folder");
-    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).expect("opened");
-    home
-}
-
-/// What is shown here does not rest on the disk, and making data durably takes seconds on a busy one.
-fn config(home: &Path) -> LocalConfig {
-    LocalConfig { download: false, durability: Durability::Fast, ..LocalConfig::new(home) }
-}
-
-fn alive(pid: i32) -> bool {
-    // Not a signal: the dead who were not waited for would still take it.
-    let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().expect("ps runs").stdout;
-    !state.is_empty() && !state.starts_with(b"Z")
-}
-
-/// Waits for what another process will do; the deadline only bounds a failing test.
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < until, "{what}: not within a minute");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Another process that uses the server.
-struct Holder {
-    child: Child,
-    output: BufReader<ChildStdout>,
-    pid: i32,
-}
-
-impl Holder {
-    fn spawn(mut command: Command) -> Child {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("hold starts")
-    }
-
-    fn command(home: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hold"));
-        command.arg(home);
-        command
-    }
-
-    /// Waits until it has joined.
-    fn joined(mut child: Child) -> Self {
-        let mut output = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = || {
-            let mut line = String::new();
-            output.read_line(&mut line).expect("read");
-            line.trim().to_owned()
-        };
-        let pid = line().parse().expect("a joined holder prints the server's process");
-        assert!(line().starts_with("postgres://"));
-        Self { child, output, pid }
-    }
-
-    fn join(home: &Path) -> Self {
-        Self::joined(Self::spawn(Self::command(home)))
-    }
-
-    fn kill(mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("waited for");
-    }
-
-    fn leave(mut self) -> String {
-        drop(self.child.stdin.take());
-        let mut said = String::new();
-        self.output.read_line(&mut said).expect("read");
-        assert!(self.child.wait().expect("waited for").success());
-        said.trim().to_owned()
-    }
-}
-
-async fn count(url: &str) -> Result<i64, sqlx::Error> {
-    let mut db = PgConnection::connect(url).await?;
-    sqlx::query("CREATE TABLE IF NOT EXISTS visits (id bigint GENERATED ALWAYS AS IDENTITY)").execute(&mut db).await?;
-    sqlx::query("INSERT INTO visits DEFAULT VALUES").execute(&mut db).await?;
-    let n = sqlx::query_scalar("SELECT count(*) FROM visits").fetch_one(&mut db).await?;
-    db.close().await?;
-    Ok(n)
-}
-
-async fn setting(url: &str, name: &str) -> Result<String, sqlx::Error> {
-    let mut db = PgConnection::connect(url).await?;
-    let value = sqlx::query_scalar("SELECT current_setting($1)").bind(name).fetch_one(&mut db).await?;
-    db.close().await?;
-    Ok(value)
-}
+use support::{Holder, Test, alive, config, count, eventually, home, setting};
 
 #[tokio::test]
 async fn the_last_one_out_stops_the_server_and_the_data_stays() -> Test {
@@ -361,48 +271,71 @@ async fn a_server_that_cannot_start_shows_the_end_of_its_log() -> Test {
     Ok(())
 }
 
-/// Root's server runs under another account; here the caller itself has no privilege.
-#[test]
-fn a_caller_without_privilege_runs_its_own_server() {
-    let root = fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
-    if !root {
-        // Then every other test here has shown it.
-        return;
-    }
+/// As in another container that shares the home: its processes cannot be seen, its socket can.
+#[tokio::test]
+async fn a_server_whose_process_is_hidden_gets_no_second_one_on_its_data() -> Test {
     let home = home();
-    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).expect("opened");
-    let mine = home.path().join("mine");
-    // The build's folder may be closed to others; what the system's temporary folder holds is not.
-    let program = home.path().join("hold");
-    fs::copy(env!("CARGO_BIN_EXE_hold"), &program).expect("copied");
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]).arg(&program).arg(&mine);
-    let holder = Holder::joined(Holder::spawn(command));
-    let (server, owner) = (holder.pid, fs::metadata(&mine).expect("made"));
-    assert_eq!(fs::metadata(format!("/proc/{server}")).expect("runs").uid(), owner.uid());
-    assert_ne!(owner.uid(), 0);
-    assert_eq!(owner.mode() & 0o777, 0o700);
+    let holder = Holder::join(home.path());
+    let pid_file = home.path().join("postgres/data/postmaster.pid");
+    let text = fs::read_to_string(&pid_file)?;
+    let hidden = text.replacen(&holder.pid.to_string(), "999999999", 1);
+    fs::write(&pid_file, &hidden)?;
+    let error = Local::join(config(home.path())).await.expect_err("refused").to_string();
+    assert!(error.contains("another container") && error.contains("KROWOC_HOME"), "{error}");
+    assert_eq!(fs::read_to_string(&pid_file)?, hidden, "the running server's file was changed");
+    fs::write(&pid_file, text)?;
     assert_eq!(holder.leave(), "the server has stopped");
-    assert!(!alive(server));
+    Ok(())
 }
 
-/// Root's own folder is closed to the server's account: the data goes elsewhere, with a link in the home.
 #[tokio::test]
-async fn a_home_closed_to_the_servers_account_still_serves() -> Test {
-    if fs::metadata("/proc/self").map(|meta| meta.uid()).ok() != Some(0) {
-        return Ok(());
-    }
-    let closed = tempfile::tempdir()?;
-    fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700))?;
-    let config = config(&closed.path().join("home"));
-    let local = Local::join(config.clone()).await?;
-    let outside = local.data().parent().expect("a parent").to_owned();
-    assert!(outside.starts_with("/var/lib/krowoc"), "{}", outside.display());
+async fn data_moved_to_another_disk_is_served_through_its_link() -> Test {
+    let home = home();
+    let local = Local::join(config(home.path())).await?;
+    let data = local.data();
     assert_eq!(count(&local.url("krowoc")).await?, 1);
     local.leave().await?;
-    let again = Local::join(config).await?;
-    assert_eq!(count(&again.url("krowoc")).await?, 2);
-    again.leave().await?;
-    fs::remove_dir_all(&outside)?;
+    let moved = home.path().join("postgres/elsewhere");
+    fs::rename(&data, &moved)?;
+    symlink(&moved, &data)?;
+    let first = Local::join(config(home.path())).await?;
+    let second = Local::join(config(home.path())).await?;
+    assert_eq!(first.pid(), second.pid());
+    assert_eq!(count(&second.url("krowoc")).await?, 2);
+    first.leave().await?;
+    assert_eq!(second.leave().await?, Left::Stopped);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_home_may_have_any_bytes_in_its_path_that_postgresql_takes() -> Test {
+    for name in ["it's, one (ü)".as_bytes(), b"not utf-8 \xff"] {
+        let home = home();
+        let odd = home.path().join(OsStr::from_bytes(name));
+        let local = Local::join(config(&odd)).await?;
+        assert_eq!(count(&local.url("krowoc")).await?, 1);
+        let again = Local::join(config(&odd)).await?;
+        assert_eq!(local.pid(), again.pid());
+        let folder = local.socket_folder().to_owned();
+        local.leave().await?;
+        assert_eq!(again.leave().await?, Left::Stopped);
+        fs::remove_dir(&folder)?;
+    }
+    let home = home();
+    let error = Local::join(config(&home.path().join("$HOME"))).await.expect_err("refused").to_string();
+    assert!(error.contains("KROWOC_HOME"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_data_folder_without_data_is_named_and_left_alone() -> Test {
+    let home = home();
+    let local = Local::join(config(home.path())).await?;
+    let data = local.data();
+    local.leave().await?;
+    fs::remove_file(data.join("PG_VERSION"))?;
+    let error = Local::join(config(home.path())).await.expect_err("refused").to_string();
+    assert!(error.contains(&data.display().to_string()) && error.contains("no PG_VERSION") && error.contains("backup"), "{error}");
+    assert!(data.join("base").is_dir());
     Ok(())
 }
