@@ -84,6 +84,12 @@ async fn each_unwelcome_status_has_its_class_and_an_expected_one_is_success() {
         let config = json!({"url": server.url("/"), "expect_status": [status]});
         execute(&kinds_at(&server), "http", &context(), config).await.expect("expected");
     }
+    let limits = "x-ratelimit-remaining: 4999\r\nx-ratelimit-reset: 3600\r\n";
+    for status in [429, 500, 503] {
+        let server = Server::fixed(status, limits, "").await;
+        let error = execute(&kinds_at(&server), "http", &context(), json!({"url": server.url("/")})).await.expect_err("unwelcome");
+        assert_eq!(error.retry_after, None, "{status}: a limit that is not exhausted is no wait");
+    }
     let server = Server::fixed(200, "", "").await;
     let config = json!({"url": server.url("/"), "expect_status": [202]});
     assert_eq!(execute(&kinds_at(&server), "http", &context(), config).await.expect_err("not 202").class, InvalidRequest);

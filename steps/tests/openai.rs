@@ -199,6 +199,9 @@ async fn a_wait_that_the_server_names_is_kept() {
         let error = failed(&server).await;
         assert_eq!((error.class, error.retry_after.map(|d| d.as_secs_f64())), (ErrorClass::RateLimited, wait), "{headers}");
     }
+    let limits = "x-ratelimit-remaining-requests: 4999\r\nx-ratelimit-reset-requests: 6m0s\r\nx-ratelimit-reset-tokens: 20ms\r\n";
+    let server = Server::fixed(500, limits, "").await;
+    assert_eq!(failed(&server).await.retry_after, None, "limits come with every answer");
 }
 
 #[tokio::test]

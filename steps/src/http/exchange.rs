@@ -54,7 +54,7 @@ pub(super) async fn carry_out(
     let text = String::from_utf8_lossy(&body);
     let class = if status.is_success() { ErrorClass::InvalidRequest } else { class_of(status, &headers, &text) };
     let error = StepError::new(class, format!("{} {url} answered {status}", config.method.to_http()))
-        .retry_after(retry_after(&headers).filter(|_| !status.is_success()))
+        .retry_after(retry_after(status, &headers).filter(|_| !status.is_success()))
         .details(json!({"status": status.as_u16(), "body": secrets.iter().fold(json::excerpt(&text, EXCERPT), |t, s| s.mask(&t))}));
     Err(error)
 }

@@ -40,7 +40,7 @@ pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8], key:
         _ if status == StatusCode::NOT_FOUND => format!("the openai provider knows no such model or address ({status}): {}", said.message),
         _ => format!("the openai provider answered {status}: {}", said.message),
     };
-    finish(StepError::new(class, message).retry_after(retry_after(headers)), status, headers, parsed, key)
+    finish(StepError::new(class, message).retry_after(retry_after(status, headers)), status, headers, parsed, key)
 }
 
 /// An error object in an answer with status 200, as gateways send it.
@@ -50,7 +50,7 @@ pub(super) fn inside_ok(body: &Value, headers: &HeaderMap, key: Option<&Secret>)
     let by_status = || status.map_or(ErrorClass::ServerError, |status| class_of(status, headers, &said.message));
     let error =
         StepError::new(said.class().unwrap_or_else(by_status), format!("the openai provider answered with an error: {}", said.message))
-            .retry_after(retry_after(headers));
+            .retry_after(retry_after(status.unwrap_or(StatusCode::OK), headers));
     finish(error, StatusCode::OK, headers, Some(body.clone()), key)
 }
 
