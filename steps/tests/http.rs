@@ -102,12 +102,32 @@ async fn half_an_answer_and_one_too_large_are_no_outputs() {
     assert_eq!(execute(&kinds_at(&server), "http", &context(), at(&server)).await.expect_err("cut").class, ErrorClass::Network);
     let server = Server::fixed(200, "content-type: application/json\r\n", r#"{"a": "#).await;
     assert_eq!(execute(&kinds_at(&server), "http", &context(), at(&server)).await.expect_err("no JSON").class, ErrorClass::ServerError);
-    let server = Server::start(|_| Reply::Endless).await;
+    let server = Server::start(|_| Reply::Endless(200)).await;
     assert_eq!(execute(&kinds_at(&server), "http", &context(), at(&server)).await.expect_err("endless").class, ErrorClass::TooLarge);
     assert!(server.sent.load(Ordering::SeqCst) < 16 << 20);
     let server = Server::start(|_| Reply::Hang(Vec::new())).await;
     let config = json!({"url": server.url("/"), "timeout": "50ms"});
     assert_eq!(execute(&kinds_at(&server), "http", &context(), config).await.expect_err("silence").class, ErrorClass::Timeout);
+}
+
+#[tokio::test]
+async fn a_status_is_not_lost_to_the_size_or_the_end_of_its_page() {
+    let head = |status: u16| format!("HTTP/1.1 {status} X\r\ncontent-length: 9\r\n\r\nsorr");
+    let at = |server: &Server| json!({"url": server.url("/"), "max_bytes": 10});
+    for (status, class) in [(404, ErrorClass::InvalidRequest), (503, ErrorClass::ServerError)] {
+        let server = Server::start(move |_| Reply::Endless(status)).await;
+        let error = execute(&kinds_at(&server), "http", &context(), at(&server)).await.expect_err("endless");
+        assert_eq!(error.class, class, "{error}");
+        assert!(server.sent.load(Ordering::SeqCst) < 16 << 20, "no more of it was read than helps");
+        let server = Server::start(move |_| Reply::Raw(head(status).into_bytes())).await;
+        let error = execute(&kinds_at(&server), "http", &context(), at(&server)).await.expect_err("cut");
+        assert_eq!((error.class, &error.details.expect("details")["body"]), (class, &json!("sorr")));
+    }
+    let server = Server::start(move |_| Reply::Hang(head(404).into_bytes())).await;
+    let mut context = context();
+    context.idle_timeout = Some(std::time::Duration::from_secs(1));
+    let error = execute(&kinds_at(&server), "http", &context, at(&server)).await.expect_err("silent");
+    assert_eq!((error.class, &error.details.expect("details")["body"]), (ErrorClass::InvalidRequest, &json!("sorr")));
 }
 
 #[tokio::test]

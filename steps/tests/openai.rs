@@ -159,10 +159,13 @@ async fn silence_inside_an_answer_is_a_timeout_and_a_dropped_attempt_lets_go_of_
 
 #[tokio::test]
 async fn an_endless_answer_is_read_no_further_than_its_limit() {
-    let server = Server::start(|_| Reply::Endless).await;
+    let server = Server::start(|_| Reply::Endless(200)).await;
     assert_eq!(failed(&server).await.class, ErrorClass::TooLarge);
     let sent = server.sent.load(Ordering::SeqCst);
     assert!((32 << 20..64 << 20).contains(&sent), "{sent} bytes went out");
+    let server = Server::start(|_| Reply::Endless(401)).await;
+    assert_eq!(failed(&server).await.class, ErrorClass::Auth, "the status is known all the same");
+    assert!(server.sent.load(Ordering::SeqCst) < 16 << 20);
 }
 
 #[tokio::test]

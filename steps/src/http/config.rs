@@ -1,7 +1,7 @@
 //! What may stand under `http:`.
 
 use krowoc_engine::definition::{Check, parse_duration};
-use reqwest::Url;
+use reqwest::{StatusCode, Url};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -41,6 +41,13 @@ pub struct HttpConfig {
     #[serde(default = "default_max_bytes")]
     #[schemars(range(min = 1, max = 33_554_432))]
     pub max_bytes: usize,
+}
+
+impl HttpConfig {
+    /// Does the step take an answer with this status?
+    pub(super) fn expects(&self, status: StatusCode) -> bool {
+        self.expect_status.as_ref().map_or(status.is_success(), |statuses| statuses.contains(&status.as_u16()))
+    }
 }
 
 /// The cap of `max_bytes`.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Secret, json,
-    net::{Guard, Limits, class_of, read, retry_after, transport},
+    net::{Guard, Limits, class_of, read, read_start, retry_after, transport},
 };
 use krowoc_engine::{
     ErrorClass,
@@ -36,14 +36,11 @@ pub(super) async fn carry_out(
     let secrets = request.secrets();
     let response = send(client, guard, request).await.map_err(|e| masked(e, &secrets))?;
     let (status, headers, url) = (response.status(), response.headers().clone(), shown(response.url()));
-    let body = read(response, Limits { bytes: config.max_bytes.min(MAX_BYTES), idle: context.idle_timeout }).await?;
-    let expected = match &config.expect_status {
-        Some(statuses) => statuses.contains(&status.as_u16()),
-        None => status.is_success(),
-    };
-    if expected {
+    if config.expects(status) {
+        let body = read(response, Limits { bytes: config.max_bytes.min(MAX_BYTES), idle: context.idle_timeout }).await?;
         return answer::take(status, &headers, &body);
     }
+    let body = read_start(response, context.idle_timeout).await;
     let text = String::from_utf8_lossy(&body);
     let class = if status.is_success() { ErrorClass::InvalidRequest } else { class_of(status, &headers, &text) };
     let error = StepError::new(class, format!("{} {url} answered {status}", config.method.to_http()))

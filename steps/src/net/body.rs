@@ -1,8 +1,14 @@
-//! Reading a body within bounds: of bytes, and of silence between two pieces.
+//! Reading a body within bounds: of bytes, and of silence between two pieces. A body that only explains an unwelcome status is
+//! read as far as it helps, and is never an error of its own.
 
 use super::transport;
 use krowoc_engine::{ErrorClass, executor::StepError};
 use std::time::Duration;
+
+/// So much of an explanation is read: errors are shown in excerpts, and classified by their first words.
+const EXPLANATION: usize = 64 << 10;
+/// So long is an explanation waited for; the status is known and must not be lost to a slow one.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bounds of a body.
 #[derive(Clone, Copy, Debug)]
@@ -36,4 +42,20 @@ pub(crate) async fn read(mut response: reqwest::Response, limits: Limits) -> Res
             None => return Ok(body),
         }
     }
+}
+
+/// The start of a body that explains an unwelcome status: whatever of it came, however it ended.
+pub(crate) async fn read_start(mut response: reqwest::Response, idle: Option<Duration>) -> Vec<u8> {
+    let mut body = Vec::new();
+    let reading = async {
+        while body.len() < EXPLANATION
+            && let Ok(Some(piece)) = response.chunk().await
+        {
+            body.extend_from_slice(&piece);
+        }
+    };
+    // Too slow is as good as over.
+    let _ = tokio::time::timeout(idle.unwrap_or(PATIENCE).min(PATIENCE), reading).await;
+    body.truncate(EXPLANATION);
+    body
 }

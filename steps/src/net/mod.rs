@@ -6,7 +6,7 @@ mod client;
 mod guard;
 mod retry_after;
 
-pub(crate) use body::{Limits, read};
+pub(crate) use body::{Limits, read, read_start};
 pub(crate) use classify::{class_of, transport};
 pub(crate) use client::{Client, Proxy};
 pub(crate) use guard::Guard;

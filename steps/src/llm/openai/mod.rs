@@ -8,7 +8,7 @@ mod strict;
 use super::model::{Answer, Provider, Request};
 use crate::{
     Secret, StepsConfig, json,
-    net::{Client, Limits, Proxy, read, transport},
+    net::{Client, Limits, Proxy, read, read_start, transport},
 };
 use async_trait::async_trait;
 use krowoc_engine::{
@@ -97,11 +97,11 @@ impl Provider for OpenAi {
         drop(request);
         let response = sent.await.map_err(transport)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = read(response, Limits { bytes: MAX_BYTES, idle: context.idle_timeout }).await?;
-        let body = self.masked(body);
         if status != StatusCode::OK {
+            let body = self.masked(read_start(response, context.idle_timeout).await);
             return Err(errors::refused(status, &headers, &body, self.key.as_ref()));
         }
+        let body = self.masked(read(response, Limits { bytes: MAX_BYTES, idle: context.idle_timeout }).await?);
         let value = json::parse(&body).map_err(|e| errors::no_json(&headers, &body, &e))?;
         response::answer(value, &headers, wire.wrapped, self.key.as_ref())
     }
