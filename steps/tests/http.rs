@@ -192,3 +192,12 @@ async fn redirects_are_followed_at_most_five_times_and_credentials_stay_with_the
     }
     assert_eq!(server.seen().iter().filter(|s| s.head.contains(" /loop ")).count(), 6);
 }
+
+#[tokio::test]
+async fn a_redirect_that_the_step_expects_is_its_answer() {
+    let server = Server::fixed(302, "location: /elsewhere\r\n", "").await;
+    let config = json!({"url": server.url("/"), "expect_status": [302]});
+    let result = output(&execute(&kinds_at(&server), "http", &context(), config).await.expect("expected"));
+    assert_eq!((&result["status"], &result["headers"]["location"]), (&json!(302), &json!("/elsewhere")));
+    assert_eq!(server.seen().len(), 1, "it was not followed");
+}

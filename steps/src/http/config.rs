@@ -34,7 +34,7 @@ pub struct HttpConfig {
     /// The Idempotency-Key header. POST and PATCH send one by default: the same for every attempt of the step, different for every
     /// step and item.
     pub idempotency_key: Option<String>,
-    /// The statuses that count as success; any 2xx if left out.
+    /// The statuses that count as success; any 2xx if left out. A redirect among them is not followed.
     #[schemars(length(min = 1), inner(range(min = 200, max = 599)))]
     pub expect_status: Option<Vec<u16>>,
     /// The largest answer to take, in bytes: 1 MiB if left out, 32 MiB at most.

@@ -34,7 +34,7 @@ pub(super) async fn carry_out(
 ) -> Result<Answer, StepError> {
     let request = Request::new(context, config)?;
     let secrets = request.secrets();
-    let response = send(client, guard, request).await.map_err(|e| masked(e, &secrets))?;
+    let response = send(client, guard, config, request).await.map_err(|e| masked(e, &secrets))?;
     let (status, headers, url) = (response.status(), response.headers().clone(), shown(response.url()));
     if config.expects(status) {
         let body = read(response, Limits { bytes: config.max_bytes.min(MAX_BYTES), idle: context.idle_timeout }).await?;
@@ -49,7 +49,8 @@ pub(super) async fn carry_out(
     Err(error)
 }
 
-async fn send(client: &reqwest::Client, guard: &Guard, mut request: Request) -> Result<Response, StepError> {
+/// The first answer that is no redirect, or that the step asks for though it is one.
+async fn send(client: &reqwest::Client, guard: &Guard, config: &HttpConfig, mut request: Request) -> Result<Response, StepError> {
     for _ in 0..=REDIRECTS {
         guard.check(&request.url)?;
         let mut builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
@@ -57,6 +58,9 @@ async fn send(client: &reqwest::Client, guard: &Guard, mut request: Request) -> 
             builder = builder.body(body.clone());
         }
         let response = builder.send().await.map_err(transport)?;
+        if config.expects(response.status()) {
+            return Ok(response);
+        }
         let Some(target) = target(&response)? else { return Ok(response) };
         request = redirected(request, response.status(), target)?;
     }
@@ -134,9 +138,11 @@ mod tests {
         // The name stands for a server outside: its address is given here, so that the guard sees nothing but the name.
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).resolve("outside.test", address);
         let client = client.build().expect("a client");
-        let url = format!("http://outside.test:{}/", address.port()).parse().expect("a URL");
+        let url = format!("http://outside.test:{}/", address.port());
+        let config: HttpConfig = serde_json::from_value(json!({"url": url})).expect("a configuration");
+        let url = url.parse().expect("a URL");
         let request = Request { method: reqwest::Method::GET, url, headers: HeaderMap::new(), body: None };
-        let error = send(&client, &Guard::new(false), request).await.expect_err("refused");
+        let error = send(&client, &Guard::new(false), &config, request).await.expect_err("refused");
         assert!(error.class == ErrorClass::InvalidRequest && error.message.contains("loopback"), "{error}");
         assert_eq!(asked.load(Ordering::SeqCst), 1, "only the first hop was called");
     }

@@ -3,7 +3,7 @@
 //! The output is `{status, headers, body, json, bytes}`: `headers` in lower case without `set-cookie`, `body` the text (null where
 //! the answer is no text), `json` the parsed body where the server declares JSON (else null), `bytes` the body's length.
 //! Addresses inside the worker's network are refused unless the configuration allows them, the system's proxy is not used, and
-//! redirects are followed by hand (at most five), each hop judged like the first.
+//! redirects are followed by hand (at most five) unless their status is expected, each hop judged like the first.
 
 mod answer;
 mod config;
