@@ -8,6 +8,7 @@ mod json;
 pub mod llm;
 mod net;
 mod secret;
+mod secrets;
 mod suggest;
 pub mod transform;
 

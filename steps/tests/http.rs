@@ -201,3 +201,37 @@ async fn a_redirect_that_the_step_expects_is_its_answer() {
     assert_eq!((&result["status"], &result["headers"]["location"]), (&json!(302), &json!("/elsewhere")));
     assert_eq!(server.seen().len(), 1, "it was not followed");
 }
+
+#[tokio::test]
+async fn what_a_server_echoes_of_a_credential_is_masked_in_outputs_and_errors() {
+    const TOKEN: &str = "tok/0123456789abcdef";
+    let escaped = TOKEN.replace('/', r"\/");
+    let config = |server: &Server| json!({"url": server.url("/"), "headers": {"Authorization": format!("Bearer {TOKEN}")}});
+    let body = format!(r#"{{"bearer": "{escaped}", "headers": {{"Authorization": "Bearer {TOKEN}"}}, "n": 1}}"#);
+    let headers = format!("content-type: application/json\r\nx-echo: Bearer {TOKEN}\r\n");
+    let server = Server::fixed(200, &headers, &body).await;
+    let result = execute(&kinds_at(&server), "http", &context(), config(&server)).await.expect("an answer");
+    assert_eq!(output(&result)["json"], json!({"bearer": "***", "headers": {"Authorization": "***"}, "n": 1}));
+    assert_eq!(output(&result)["headers"]["x-echo"], "***");
+    assert!(!result.output.as_str().contains("0123456789"), "{}", result.output.as_str());
+
+    for before in ["", &"x".repeat(485), &"x".repeat(495)] {
+        for token in [TOKEN, &escaped] {
+            let server = Server::fixed(401, "", &format!("{before}{token}")).await;
+            let error = execute(&kinds_at(&server), "http", &context(), config(&server)).await.expect_err("refused");
+            let body = error.details.expect("details")["body"].to_string();
+            assert!(!body.contains("tok"), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn messages_show_urls_without_query_and_userinfo() {
+    let server = Server::fixed(404, "", "").await;
+    let good = format!("http://ada:hunter2@{}/x?key=k1234", server.address);
+    for (url, shown) in [(good.as_str(), "/x answered"), ("//ada:hunter2@x.test/y?key=k1234", "x.test/y` is no URL")] {
+        let error = execute(&kinds_at(&server), "http", &context(), json!({"url": url})).await.expect_err("an error");
+        assert!(error.message.contains(shown), "{error}");
+        assert!(!error.message.contains("hunter2") && !error.message.contains("k1234"), "{error}");
+    }
+}

@@ -175,18 +175,28 @@ async fn the_key_is_never_shown_not_even_when_the_server_echoes_it() {
         json!({"error": {"message": format!("Incorrect API key provided: {KEY}"), "code": "invalid_api_key"}}).to_string(),
         format!(r#"{{"error": {{"message": "Incorrect API key provided: {escaped}"}}}}"#),
         format!("<html>{KEY}</html>"),
+        format!("<html>{escaped}</html>"),
+        format!("{}{KEY}", "x".repeat(480)),
+        json!({"error": {"message": format!("{}{KEY}", "x".repeat(480))}}).to_string(),
+        format!(r#"{{"error": {{"message": "{}{escaped}"}}}}"#, "x".repeat(440)),
+        json!({"x": "x".repeat(470), "message": KEY}).to_string(),
     ] {
         for status in [401, 500, 200] {
             let server = Server::fixed(status, "", &body).await;
             let error = failed(&server).await;
             let everything = format!("{error} {error:?} {}", serde_json::to_string(&error).expect("JSON"));
-            assert!(!everything.contains(KEY), "{status}: {everything}");
+            for part in [&KEY[..12], &escaped[..20]] {
+                assert!(!everything.contains(part), "{status}: {everything}");
+            }
             assert!(status != 401 || (error.class == ErrorClass::Auth && error.message.contains("OPENAI_API_KEY")), "{error}");
         }
     }
     let server = Server::fixed(200, "", &said(&format!("your key is {KEY}"))).await;
     let result = execute(&kinds_at(&server), "llm", &context(), ask()).await.expect("an answer");
     assert!(!result.output.as_str().contains(KEY));
+    let server = Server::fixed(302, &format!("location: https://ada:hunter2@elsewhere.test/v1?{KEY}\r\n"), "").await;
+    let message = failed(&server).await.message;
+    assert!(message.contains("elsewhere.test/v1") && !message.contains("hunter2") && !message.contains("sk-"), "{message}");
 }
 
 #[tokio::test]

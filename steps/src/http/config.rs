@@ -1,5 +1,6 @@
 //! What may stand under `http:`.
 
+use crate::net::shown_text;
 use krowoc_engine::definition::{Check, parse_duration};
 use reqwest::{StatusCode, Url};
 use schemars::JsonSchema;
@@ -150,7 +151,7 @@ pub(super) fn validate(config: &Value, check: &mut Check<'_>) {
         match url.parse::<Url>() {
             Ok(url) if matches!(url.scheme(), "http" | "https") => {}
             Ok(other) => check.problem("invalid_url", "/url", format!("`{}` URLs are not supported; use http or https", other.scheme())),
-            Err(e) => check.problem("invalid_url", "/url", format!("`{url}` is no URL: {e}")),
+            Err(e) => check.problem("invalid_url", "/url", format!("`{}` is no URL: {e}", shown_text(url))),
         }
     }
     for (name, _) in config.get("headers").and_then(Value::as_object).into_iter().flatten() {

@@ -7,8 +7,8 @@ use super::{
     request::Request,
 };
 use crate::{
-    Secret, json,
-    net::{Guard, Limits, class_of, read, read_start, retry_after, transport},
+    net::{Guard, Limits, class_of, read, read_start, retry_after, shown, transport},
+    secrets::Secrets,
 };
 use krowoc_engine::{
     ErrorClass,
@@ -38,14 +38,14 @@ pub(super) async fn carry_out(
     let (status, headers, url) = (response.status(), response.headers().clone(), shown(response.url()));
     if config.expects(status) {
         let body = read(response, Limits { bytes: config.max_bytes.min(MAX_BYTES), idle: context.idle_timeout }).await?;
-        return answer::take(status, &headers, &body);
+        return answer::take(status, &headers, &body, &secrets);
     }
     let body = read_start(response, context.idle_timeout).await;
     let text = String::from_utf8_lossy(&body);
     let class = if status.is_success() { ErrorClass::InvalidRequest } else { class_of(status, &headers, &text) };
     let error = StepError::new(class, format!("{} {url} answered {status}", config.method.to_http()))
         .retry_after(retry_after(status, &headers).filter(|_| !status.is_success()))
-        .details(json!({"status": status.as_u16(), "body": secrets.iter().fold(json::excerpt(&text, EXCERPT), |t, s| s.mask(&t))}));
+        .details(json!({"status": status.as_u16(), "body": secrets.excerpt(&text, EXCERPT)}));
     Err(error)
 }
 
@@ -99,14 +99,9 @@ fn redirected(mut request: Request, status: StatusCode, target: Url) -> Result<R
     Ok(request)
 }
 
-fn masked(mut error: StepError, secrets: &[Secret]) -> StepError {
-    error.message = secrets.iter().fold(error.message, |text, secret| secret.mask(&text));
+fn masked(mut error: StepError, secrets: &Secrets) -> StepError {
+    error.message = secrets.mask(&error.message);
     error
-}
-
-/// A URL without what may be secret in it.
-fn shown(url: &Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::{
     config::{HttpConfig, Method, Scalars},
     invalid,
 };
-use crate::Secret;
+use crate::{Secret, net::shown_text, secrets::Secrets};
 use krowoc_engine::executor::{StepContext, StepError};
 use reqwest::{
     Url,
@@ -23,7 +23,7 @@ pub(super) struct Request {
 impl Request {
     /// As the step says.
     pub(super) fn new(context: &StepContext, config: &HttpConfig) -> Result<Self, StepError> {
-        let mut url: Url = config.url.parse().map_err(|e| invalid(format!("`{}` is no URL: {e}", config.url)))?;
+        let mut url: Url = config.url.parse().map_err(|e| invalid(format!("`{}` is no URL: {e}", shown_text(&config.url))))?;
         if !config.query.is_empty() {
             let mut query = url.query_pairs_mut();
             for (name, value) in pairs(&config.query) {
@@ -47,11 +47,13 @@ impl Request {
         Ok(Self { method: config.method.to_http(), url, headers, body })
     }
 
-    /// What the request carries that an error must not show when the server echoes it.
-    pub(super) fn secrets(&self) -> Vec<Secret> {
-        let telling = |name: &str| ["authorization", "cookie", "key", "token", "secret", "password"].iter().any(|word| name.contains(word));
-        let headers = self.headers.iter().filter(|(name, _)| *name != "idempotency-key" && telling(name.as_str()));
-        let values = headers.filter_map(|(_, value)| value.to_str().ok());
+    /// What the request carries that must not be shown when the server echoes it: the values of telling headers, whole and
+    /// without the scheme in front.
+    pub(super) fn secrets(&self) -> Secrets {
+        let words = ["authorization", "cookie", "key", "token", "secret", "password"];
+        let telling = |name: &str| !name.contains("idempotency") && words.iter().any(|word| name.contains(word));
+        let headers = self.headers.iter().filter(|(name, _)| telling(name.as_str()));
+        let values = headers.filter_map(|(_, value)| std::str::from_utf8(value.as_bytes()).ok());
         values.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or(value)]).map(Secret::new).collect()
     }
 }

@@ -8,7 +8,8 @@ mod strict;
 use super::model::{Answer, Provider, Request};
 use crate::{
     Secret, StepsConfig, json,
-    net::{Client, Limits, Proxy, read, read_start, transport},
+    net::{Client, Limits, Proxy, read, read_start, shown_text, transport},
+    secrets::Secrets,
 };
 use async_trait::async_trait;
 use krowoc_engine::{
@@ -27,6 +28,7 @@ const MAX_BYTES: usize = 32 << 20;
 pub(super) struct OpenAi {
     client: Client,
     key: Option<Secret>,
+    secrets: Secrets,
     endpoint: Result<Url, String>,
     dialect: Dialect,
 }
@@ -46,11 +48,14 @@ impl OpenAi {
         let base = config.openai_base_url.as_deref().map_or(OPENAI, |base| base.trim().trim_end_matches('/'));
         let dialect = if base == OPENAI { Dialect::OpenAi } else { Dialect::Compatible };
         let endpoint = format!("{base}/chat/completions");
-        let endpoint = endpoint.parse::<Url>().map_err(|e| format!("the base URL of the openai provider, `{base}`, is no URL: {e}"));
+        let endpoint =
+            endpoint.parse::<Url>().map_err(|e| format!("the base URL of the openai provider, `{}`, is no URL: {e}", shown_text(base)));
         // A server on this machine is never behind the system's proxy.
         let local = endpoint.as_ref().ok().and_then(Url::host_str).is_some_and(|h| matches!(h, "localhost" | "127.0.0.1" | "[::1]"));
         let proxy = if local { Proxy::Never } else { Proxy::System };
-        Self { client: Client::new(&config.user_agent, proxy, None), key: config.openai_api_key.clone(), endpoint, dialect }
+        let key = config.openai_api_key.clone();
+        let secrets = key.iter().cloned().collect();
+        Self { client: Client::new(&config.user_agent, proxy, None), key, secrets, endpoint, dialect }
     }
 
     fn headers(&self) -> Result<HeaderMap, StepError> {
@@ -67,18 +72,6 @@ impl OpenAi {
             None => {}
         }
         Ok(headers)
-    }
-
-    /// What the server sent, without the key: a server may echo it anywhere, also in an answer.
-    fn masked(&self, body: Vec<u8>) -> Vec<u8> {
-        match &self.key {
-            Some(key) => match String::from_utf8(body) {
-                Ok(text) if text.contains(key.expose()) => key.mask(&text).into_bytes(),
-                Ok(text) => text.into_bytes(),
-                Err(e) => key.mask(&String::from_utf8_lossy(e.as_bytes())).into_bytes(),
-            },
-            None => body,
-        }
     }
 }
 
@@ -98,11 +91,14 @@ impl Provider for OpenAi {
         let response = sent.await.map_err(transport)?;
         let (status, headers) = (response.status(), response.headers().clone());
         if status != StatusCode::OK {
-            let body = self.masked(read_start(response, context.idle_timeout).await);
-            return Err(errors::refused(status, &headers, &body, self.key.as_ref()));
+            let body = read_start(response, context.idle_timeout).await;
+            return Err(errors::refused(status, &headers, &body, &self.secrets));
         }
-        let body = self.masked(read(response, Limits { bytes: MAX_BYTES, idle: context.idle_timeout }).await?);
-        let value = json::parse(&body).map_err(|e| errors::no_json(&headers, &body, &e))?;
-        response::answer(value, &headers, wire.wrapped, self.key.as_ref())
+        let body = read(response, Limits { bytes: MAX_BYTES, idle: context.idle_timeout }).await?;
+        let mut value = json::parse(&body).map_err(|e| errors::no_json(&headers, &body, &e, &self.secrets))?;
+        drop(body);
+        // A server may echo the key anywhere, also in an answer.
+        self.secrets.mask_json(&mut value);
+        response::answer(value, &headers, wire.wrapped, &self.secrets)
     }
 }

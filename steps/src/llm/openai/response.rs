@@ -3,8 +3,9 @@
 
 use super::errors;
 use crate::{
-    Secret, json,
+    json,
     llm::model::{Answer, FinishReason},
+    secrets::Secrets,
 };
 use krowoc_engine::{
     ErrorClass,
@@ -45,11 +46,11 @@ impl End {
 }
 
 /// The answer in a body that came with status 200.
-pub(super) fn answer(body: Value, headers: &HeaderMap, wrapped: bool, key: Option<&Secret>) -> Result<Answer, StepError> {
+pub(super) fn answer(body: Value, headers: &HeaderMap, wrapped: bool, secrets: &Secrets) -> Result<Answer, StepError> {
     if body.get("error").is_some_and(|e| !e.is_null()) {
-        return Err(errors::inside_ok(&body, headers, key));
+        return Err(errors::inside_ok(&body, headers, secrets));
     }
-    let usage = usage(&body, headers);
+    let usage = usage(&body, headers, secrets);
     let incomplete = |what: &str| {
         let mut error = StepError::new(ErrorClass::ServerError, format!("the answer is not complete: {what}"));
         error.usage = Some(usage.clone());
@@ -99,7 +100,7 @@ fn unwrap(text: String) -> String {
 }
 
 /// Input includes what was cached, output includes reasoning: OpenAI counts as the engine does.
-fn usage(body: &Value, headers: &HeaderMap) -> Usage {
+fn usage(body: &Value, headers: &HeaderMap, secrets: &Secrets) -> Usage {
     let count = |pointer: &str| body.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
     Usage {
         provider: "openai".into(),
@@ -108,7 +109,7 @@ fn usage(body: &Value, headers: &HeaderMap) -> Usage {
         cached_input_tokens: count("/usage/prompt_tokens_details/cached_tokens"),
         output_tokens: count("/usage/completion_tokens"),
         reasoning_tokens: count("/usage/completion_tokens_details/reasoning_tokens"),
-        request_id: errors::request_id(headers).or_else(|| body.get("id").and_then(Value::as_str).map(Into::into)),
+        request_id: errors::request_id(headers, secrets).or_else(|| body.get("id").and_then(Value::as_str).map(Into::into)),
         simulated: false,
         raw: body.get("usage").filter(|usage| !usage.is_null()).cloned(),
     }
@@ -124,7 +125,7 @@ mod tests {
             "choices": [{"message": {"content": "half an ans"}, "finish_reason": reason}],
             "usage": {"completion_tokens": 3},
         });
-        answer(body, &HeaderMap::new(), false, None)
+        answer(body, &HeaderMap::new(), false, &Secrets::default())
     }
 
     #[test]
