@@ -61,6 +61,33 @@ async fn posts_and_patches_carry_the_steps_idempotency_key() {
 }
 
 #[tokio::test]
+async fn any_item_key_makes_an_idempotency_key_of_its_own() {
+    let server = Server::fixed(200, "", "").await;
+    for (item, sent) in [("Müller.txt", "M%C3%BCller.txt"), ("a b\n", "a%20b%0A"), ("50%20", "50%2520"), ("a/b=[1]", "a/b=[1]")] {
+        let mut context = context();
+        context.path = format!("send[{item}].post");
+        execute(&kinds_at(&server), "http", &context, json!({"method": "POST", "url": server.url("/")})).await.expect("an answer");
+        let key = format!("{}/send[{sent}].post", context.run);
+        assert_eq!(server.seen().pop().expect("a request").header("idempotency-key"), Some(key.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn header_values_are_sent_as_utf8_and_only_control_characters_are_refused() {
+    let server = Server::fixed(200, "", "").await;
+    let config = |value: &str| json!({"url": server.url("/"), "headers": {"X-Name": value}, "idempotency_key": value});
+    execute(&kinds_at(&server), "http", &context(), config("Jürgen 😀\t!")).await.expect("an answer");
+    let seen = server.seen().pop().expect("a request");
+    assert_eq!((seen.header("x-name"), seen.header("idempotency-key")), (Some("Jürgen 😀\t!"), Some("Jürgen 😀\t!")));
+    for value in ["a\r\nb", "a\nb", "a\0b", "a\u{7f}b"] {
+        let error = execute(&kinds_at(&server), "http", &context(), config(value)).await.expect_err("refused");
+        assert_eq!(error.class, ErrorClass::InvalidRequest);
+        assert!(error.message.contains("line break or a control character"), "{error}");
+    }
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn each_unwelcome_status_has_its_class_and_an_expected_one_is_success() {
     use ErrorClass::*;
     for (status, class) in [

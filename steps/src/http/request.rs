@@ -35,7 +35,7 @@ impl Request {
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
-        let by_default = matches!(config.method, Method::Post | Method::Patch).then(|| context.idempotency_key());
+        let by_default = matches!(config.method, Method::Post | Method::Patch).then(|| wire_safe(&context.idempotency_key()));
         if let Some(key) = config.idempotency_key.clone().or(by_default) {
             insert(&mut headers, "idempotency-key", &key)?;
         }
@@ -80,9 +80,22 @@ fn pairs(map: &BTreeMap<String, Option<Scalars>>) -> impl Iterator<Item = (&str,
 /// Later ones replace earlier ones: what a file says wins over what goes by default.
 fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), StepError> {
     let header: HeaderName = name.parse().map_err(|_| invalid(format!("`{name}` is no header name")))?;
-    // The value is not shown: it may be a credential.
-    let value = HeaderValue::from_str(value)
+    // UTF-8 goes out as it is (obs-text in RFC 9110 section 5.5). The value is not shown: it may be a credential.
+    let value = HeaderValue::from_bytes(value.as_bytes())
         .map_err(|_| invalid(format!("the value of header `{name}` holds a line break or a control character")))?;
     headers.insert(header, value);
     Ok(())
+}
+
+/// A step's path holds item keys as the input has them; what no header carries everywhere (spaces, all beyond ASCII) is
+/// percent-encoded, and `%` too, so that different keys stay different.
+fn wire_safe(key: &str) -> String {
+    key.bytes().fold(String::with_capacity(key.len()), |mut safe, byte| {
+        match byte {
+            b'%' => safe.push_str("%25"),
+            0x21..=0x7e => safe.push(char::from(byte)),
+            other => safe.push_str(&format!("%{other:02X}")),
+        }
+        safe
+    })
 }

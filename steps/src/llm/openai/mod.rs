@@ -63,7 +63,10 @@ impl OpenAi {
         match &self.key {
             Some(key) => {
                 let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| {
-                    StepError::new(ErrorClass::Auth, "the key in OPENAI_API_KEY holds a line break or a control character; set it anew")
+                    StepError::new(
+                        ErrorClass::Auth,
+                        "the key in OPENAI_API_KEY holds a line break, a control character or one beyond ASCII; set it anew",
+                    )
                 })?;
                 value.set_sensitive(true);
                 headers.insert(AUTHORIZATION, value);
