@@ -6,7 +6,7 @@ mod support;
 use krowoc_engine::ErrorClass;
 use krowoc_steps::{StepsConfig, kinds};
 use serde_json::{Value, json};
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 use support::*;
 
 #[tokio::test]
@@ -135,6 +135,9 @@ async fn half_an_answer_and_one_too_large_are_no_outputs() {
     let server = Server::start(|_| Reply::Hang(Vec::new())).await;
     let config = json!({"url": server.url("/"), "timeout": "50ms"});
     assert_eq!(execute(&kinds_at(&server), "http", &context(), config).await.expect_err("silence").class, ErrorClass::Timeout);
+    let mut context = context();
+    context.idle_timeout = Some(Duration::from_millis(50));
+    assert_eq!(execute(&kinds_at(&server), "http", &context, at(&server)).await.expect_err("silence").class, ErrorClass::Timeout);
 }
 
 #[tokio::test]
@@ -152,7 +155,7 @@ async fn a_status_is_not_lost_to_the_size_or_the_end_of_its_page() {
     }
     let server = Server::start(move |_| Reply::Hang(head(404).into_bytes())).await;
     let mut context = context();
-    context.idle_timeout = Some(std::time::Duration::from_secs(1));
+    context.idle_timeout = Some(Duration::from_secs(1));
     let error = execute(&kinds_at(&server), "http", &context, at(&server)).await.expect_err("silent");
     assert_eq!((error.class, &error.details.expect("details")["body"]), (ErrorClass::InvalidRequest, &json!("sorr")));
 }

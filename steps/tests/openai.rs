@@ -141,13 +141,15 @@ async fn a_connection_that_fails_or_is_cut_is_a_network_error() {
 }
 
 #[tokio::test]
-async fn silence_inside_an_answer_is_a_timeout_and_a_dropped_attempt_lets_go_of_the_server() {
-    let server = Server::start(|_| Reply::Hang(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".to_vec())).await;
+async fn silence_before_or_inside_an_answer_is_a_timeout_and_a_dropped_attempt_lets_go_of_the_server() {
     let mut context = context();
-    context.idle_timeout = Some(Duration::from_millis(50));
-    let error = execute(&kinds_at(&server), "llm", &context, ask()).await.expect_err("silence");
-    assert_eq!(error.class, ErrorClass::Timeout);
-    server.dropped.notified().await;
+    context.idle_timeout = Some(Duration::from_millis(300));
+    for sent in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"] {
+        let server = Server::start(move |_| Reply::Hang(sent.into())).await;
+        let error = execute(&kinds_at(&server), "llm", &context, ask()).await.expect_err("silence");
+        assert!(error.class == ErrorClass::Timeout && error.message.contains("300ms"), "{error}");
+        server.dropped.notified().await;
+    }
 
     let server = Server::start(|_| Reply::Hang(Vec::new())).await;
     let kinds = kinds_at(&server);

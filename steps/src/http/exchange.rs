@@ -7,7 +7,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    net::{Guard, Limits, class_of, read, read_start, retry_after, shown, transport},
+    net::{Guard, Limits, class_of, head, read, read_start, retry_after, shown},
     secrets::Secrets,
 };
 use krowoc_engine::{
@@ -19,6 +19,7 @@ use reqwest::{
     header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, LOCATION},
 };
 use serde_json::json;
+use std::time::Duration;
 
 const REDIRECTS: usize = 5;
 const EXCERPT: usize = 500;
@@ -34,7 +35,7 @@ pub(super) async fn carry_out(
 ) -> Result<Answer, StepError> {
     let request = Request::new(context, config)?;
     let secrets = request.secrets();
-    let response = send(client, guard, config, request).await.map_err(|e| masked(e, &secrets))?;
+    let response = send(client, guard, config, request, context.idle_timeout).await.map_err(|e| masked(e, &secrets))?;
     let (status, headers, url) = (response.status(), response.headers().clone(), shown(response.url()));
     if config.expects(status) {
         let body = read(response, Limits { bytes: config.max_bytes.min(MAX_BYTES), idle: context.idle_timeout }).await?;
@@ -50,14 +51,20 @@ pub(super) async fn carry_out(
 }
 
 /// The first answer that is no redirect, or that the step asks for though it is one.
-async fn send(client: &reqwest::Client, guard: &Guard, config: &HttpConfig, mut request: Request) -> Result<Response, StepError> {
+async fn send(
+    client: &reqwest::Client,
+    guard: &Guard,
+    config: &HttpConfig,
+    mut request: Request,
+    idle: Option<Duration>,
+) -> Result<Response, StepError> {
     for _ in 0..=REDIRECTS {
         guard.check(&request.url)?;
         let mut builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
         if let Some(body) = &request.body {
             builder = builder.body(body.clone());
         }
-        let response = builder.send().await.map_err(transport)?;
+        let response = head(builder, idle).await?;
         if config.expects(response.status()) {
             return Ok(response);
         }
@@ -137,7 +144,7 @@ mod tests {
         let config: HttpConfig = serde_json::from_value(json!({"url": url})).expect("a configuration");
         let url = url.parse().expect("a URL");
         let request = Request { method: reqwest::Method::GET, url, headers: HeaderMap::new(), body: None };
-        let error = send(&client, &Guard::new(false), &config, request).await.expect_err("refused");
+        let error = send(&client, &Guard::new(false), &config, request, None).await.expect_err("refused");
         assert!(error.class == ErrorClass::InvalidRequest && error.message.contains("loopback"), "{error}");
         assert_eq!(asked.load(Ordering::SeqCst), 1, "only the first hop was called");
     }

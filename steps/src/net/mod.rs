@@ -7,8 +7,9 @@ mod guard;
 mod retry_after;
 mod shown;
 
-pub(crate) use body::{Limits, read, read_start};
-pub(crate) use classify::{class_of, transport};
+pub(crate) use body::{Limits, head, read, read_start, silence};
+pub(crate) use classify::class_of;
+use classify::transport;
 pub(crate) use client::{Client, Proxy};
 pub(crate) use guard::Guard;
 pub(crate) use retry_after::retry_after;

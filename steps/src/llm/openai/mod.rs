@@ -8,7 +8,7 @@ mod strict;
 use super::model::{Answer, Provider, Request};
 use crate::{
     Secret, StepsConfig, json,
-    net::{Client, Limits, Proxy, read, read_start, shown_text, transport},
+    net::{Client, Limits, Proxy, head, read, read_start, shown_text},
     secrets::Secrets,
 };
 use async_trait::async_trait;
@@ -88,10 +88,10 @@ impl Provider for OpenAi {
         let endpoint = self.endpoint.clone().map_err(|e| StepError::new(ErrorClass::InvalidRequest, e))?;
         let headers = self.headers()?;
         let wire = request::body(&request, self.dialect)?;
-        let sent = self.client.get()?.post(endpoint).headers(headers).body(wire.json).send();
+        let post = self.client.get()?.post(endpoint).headers(headers).body(wire.json);
         // Only the key and the schema's wrapping outlive the request.
         drop(request);
-        let response = sent.await.map_err(transport)?;
+        let response = head(post, context.idle_timeout).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         if status != StatusCode::OK {
             let body = read_start(response, context.idle_timeout).await;

@@ -17,6 +17,8 @@
 //! | `error` | the class of those failures; `overloaded` if left out |
 //! | `retry_after` | the wait that those failures name |
 //! | `seed` | another seed, other answers |
+//!
+//! The answer comes whole, when its last token is made; if that is later than the step's idle timeout, the attempt times out.
 
 use super::dice::Dice;
 use crate::{llm::model::ModelProblem, suggest};
