@@ -224,8 +224,11 @@ async fn a_missing_key_names_its_variable_and_other_servers_need_none() {
     let error = execute(&kinds(StepsConfig::default()), "llm", &context(), ask()).await.expect_err("no key");
     assert_eq!(error.class, ErrorClass::Auth);
     assert!(error.message.contains("OPENAI_API_KEY"), "{error}");
+    let region =
+        StepsConfig { openai_base_url: Some("https://eu.api.openai.com/v1".parse().expect("a base URL")), ..StepsConfig::default() };
+    assert_eq!(execute(&kinds(region), "llm", &context(), ask()).await.expect_err("no key").class, ErrorClass::Auth);
     let server = Server::fixed(200, "", &said("Hello")).await;
-    let config = StepsConfig { openai_base_url: Some(server.url("/v1/")), ..StepsConfig::default() };
+    let config = StepsConfig { openai_base_url: Some(server.url("/v1/").parse().expect("a base URL")), ..StepsConfig::default() };
     execute(&kinds(config), "llm", &context(), ask()).await.expect("no key is needed here");
     assert_eq!(server.seen()[0].header("authorization"), None);
 }

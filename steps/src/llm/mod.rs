@@ -14,6 +14,7 @@ mod sim;
 
 pub use config::{LlmConfig, Message, Role, Stop};
 pub use model::{Answer, FinishReason, ModelProblem, Provider, Request};
+pub use openai::BaseUrl;
 
 use crate::{StepsConfig, suggest};
 use async_trait::async_trait;

@@ -154,7 +154,7 @@ pub const KEY: &str = "sk-test-0123456789abcdef";
 pub fn kinds_at(server: &Server) -> StepKinds {
     kinds(StepsConfig {
         openai_api_key: Some(Secret::new(KEY)),
-        openai_base_url: Some(server.url("/v1")),
+        openai_base_url: Some(server.url("/v1").parse().expect("a base URL")),
         allow_private_addresses: true,
         ..StepsConfig::default()
     })

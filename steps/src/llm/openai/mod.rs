@@ -1,14 +1,17 @@
 //! OpenAI Chat Completions, at OpenAI or at any server that speaks it (Ollama, vLLM, LiteLLM, llama.cpp).
 
+mod base_url;
 mod errors;
 mod request;
 mod response;
 mod strict;
 
+pub use base_url::BaseUrl;
+
 use super::model::{Answer, Provider, Request};
 use crate::{
     Secret, StepsConfig, json,
-    net::{Client, Limits, Proxy, head, read, read_start, shown_text},
+    net::{Client, Limits, Proxy, head, read, read_start},
     secrets::Secrets,
 };
 use async_trait::async_trait;
@@ -21,7 +24,6 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 
-const OPENAI: &str = "https://api.openai.com/v1";
 const MAX_BYTES: usize = 32 << 20;
 
 /// The provider.
@@ -29,7 +31,7 @@ pub(super) struct OpenAi {
     client: Client,
     key: Option<Secret>,
     secrets: Secrets,
-    endpoint: Result<Url, String>,
+    endpoint: Url,
     dialect: Dialect,
 }
 
@@ -45,17 +47,12 @@ pub(super) enum Dialect {
 impl OpenAi {
     /// At the configured address.
     pub(super) fn new(config: &StepsConfig) -> Self {
-        let base = config.openai_base_url.as_deref().map_or(OPENAI, |base| base.trim().trim_end_matches('/'));
-        let dialect = if base == OPENAI { Dialect::OpenAi } else { Dialect::Compatible };
-        let endpoint = format!("{base}/chat/completions");
-        let endpoint =
-            endpoint.parse::<Url>().map_err(|e| format!("the base URL of the openai provider, `{}`, is no URL: {e}", shown_text(base)));
+        let base = config.openai_base_url.clone().unwrap_or_default();
         // A server on this machine is never behind the system's proxy.
-        let local = endpoint.as_ref().ok().and_then(Url::host_str).is_some_and(|h| matches!(h, "localhost" | "127.0.0.1" | "[::1]"));
-        let proxy = if local { Proxy::Never } else { Proxy::System };
+        let proxy = if base.is_local() { Proxy::Never } else { Proxy::System };
         let key = config.openai_api_key.clone();
         let secrets = key.iter().cloned().collect();
-        Self { client: Client::new(&config.user_agent, proxy, None), key, secrets, endpoint, dialect }
+        Self { client: Client::new(&config.user_agent, proxy, None), key, secrets, endpoint: base.endpoint(), dialect: base.dialect() }
     }
 
     fn headers(&self) -> Result<HeaderMap, StepError> {
@@ -85,10 +82,9 @@ impl Provider for OpenAi {
     }
 
     async fn chat(&self, context: &StepContext, request: Request) -> Result<Answer, StepError> {
-        let endpoint = self.endpoint.clone().map_err(|e| StepError::new(ErrorClass::InvalidRequest, e))?;
         let headers = self.headers()?;
         let wire = request::body(&request, self.dialect)?;
-        let post = self.client.get()?.post(endpoint).headers(headers).body(wire.json);
+        let post = self.client.get()?.post(self.endpoint.clone()).headers(headers).body(wire.json);
         // Only the key and the schema's wrapping outlive the request.
         drop(request);
         let response = head(post, context.idle_timeout).await?;
