@@ -9,7 +9,6 @@ pub mod llm;
 mod net;
 mod secret;
 mod secrets;
-mod suggest;
 pub mod transform;
 
 pub use secret::Secret;
