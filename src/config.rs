@@ -1,7 +1,7 @@
 //! The process's configuration, read from the environment once. Nothing else in the workspace reads it; each crate is handed its
 //! own small part.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use krowoc_engine::{definition::parse_duration, executor::StepKinds};
 use krowoc_steps::{Secret, StepsConfig};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -91,9 +91,11 @@ impl Config {
             Some("true") => true,
             Some(other) => bail!("KROWOC_HTTP_ALLOW_PRIVATE is `{other}`; expected `true` or `false`"),
         };
+        let openai_base_url =
+            get("OPENAI_BASE_URL")?.map(|url| url.parse().map_err(|why| anyhow!("OPENAI_BASE_URL: {why}"))).transpose()?;
         let steps = StepsConfig {
             openai_api_key: get("OPENAI_API_KEY")?.map(Secret::new),
-            openai_base_url: get("OPENAI_BASE_URL")?,
+            openai_base_url,
             allow_private_addresses,
             ..StepsConfig::default()
         };
@@ -171,6 +173,8 @@ mod tests {
         assert!(refused(&[("HOME", "/h"), ("KROWOC_KEEP_RUNS", "30 days")]).contains("KROWOC_KEEP_RUNS"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_KEEP_RUNS", "0s")]).contains("KROWOC_KEEP_RUNS"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_LOG_FORMAT", "xml")]).contains("`text` or `json`"));
+        let message = refused(&[("HOME", "/h"), ("OPENAI_BASE_URL", "localhost:11434/v1")]);
+        assert!(message.contains("OPENAI_BASE_URL: `localhost:11434/v1`") && message.contains("http://localhost:11434/v1"), "{message}");
         assert!(refused(&[]).contains("KROWOC_HOME"));
         let message = refused(&[("DATABASE_URL", "mysql://root:hunter2@h/d")]);
         assert!(message.contains("DATABASE_URL") && !message.contains("hunter2"), "{message}");

@@ -47,7 +47,7 @@ Environment:
   KROWOC_KEEP_RUNS   how long runs are kept after their end: `30d` (default: for ever)
   KROWOC_HOME        where the private PostgreSQL lives (default: the user's data folder)
   OPENAI_API_KEY     the key of the `openai` provider
-  OPENAI_BASE_URL    a server with OpenAI's protocol in its place: Ollama, vLLM, LiteLLM
+  OPENAI_BASE_URL    a server with OpenAI's protocol in its place (Ollama, vLLM, LiteLLM): `http://localhost:11434/v1`
   KROWOC_HTTP_ALLOW_PRIVATE
                      `true`: http steps may reach private addresses (default: false)
   KROWOC_LOG         what is logged: `info`, `krowoc_engine=debug`, … (default: info)

@@ -47,6 +47,20 @@ fn escape(bytes: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
+/// The bytes that a character takes up at the start of `text`, escaped or not, if it stands there.
+pub(crate) fn length_of(wanted: char, text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut units = [0; 2];
+    let units = wanted.encode_utf16(&mut units);
+    if matches!(wanted, '"' | '\\' | '/') && bytes.starts_with(&[b'\\', wanted as u8]) {
+        Some(2)
+    } else if units.iter().enumerate().all(|(i, unit)| escape(bytes, i * 6) == Some(*unit)) {
+        Some(units.len() * 6)
+    } else {
+        text.starts_with(wanted).then(|| wanted.len_utf8())
+    }
+}
+
 /// The first characters of a text, for messages.
 pub(crate) fn excerpt(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {

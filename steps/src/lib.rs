@@ -8,7 +8,7 @@ mod json;
 pub mod llm;
 mod net;
 mod secret;
-mod suggest;
+mod secrets;
 pub mod transform;
 
 pub use secret::Secret;
@@ -20,8 +20,8 @@ use krowoc_engine::executor::StepKinds;
 pub struct StepsConfig {
     /// Key for the `openai` provider, from `OPENAI_API_KEY`. Needed only at OpenAI's own address.
     pub openai_api_key: Option<Secret>,
-    /// Base URL of the `openai` provider (`http://localhost:11434/v1`); OpenAI's own when absent.
-    pub openai_base_url: Option<String>,
+    /// Where the `openai` provider is, from `OPENAI_BASE_URL`; OpenAI's own address when absent.
+    pub openai_base_url: Option<llm::BaseUrl>,
     /// The `User-Agent` of every request.
     pub user_agent: String,
     /// May `http` steps reach loopback, private and link-local addresses? Models are not concerned: their address is the

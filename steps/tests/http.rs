@@ -6,7 +6,7 @@ mod support;
 use krowoc_engine::ErrorClass;
 use krowoc_steps::{StepsConfig, kinds};
 use serde_json::{Value, json};
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 use support::*;
 
 #[tokio::test]
@@ -61,6 +61,33 @@ async fn posts_and_patches_carry_the_steps_idempotency_key() {
 }
 
 #[tokio::test]
+async fn any_item_key_makes_an_idempotency_key_of_its_own() {
+    let server = Server::fixed(200, "", "").await;
+    for (item, sent) in [("Müller.txt", "M%C3%BCller.txt"), ("a b\n", "a%20b%0A"), ("50%20", "50%2520"), ("a/b=[1]", "a/b=[1]")] {
+        let mut context = context();
+        context.path = format!("send[{item}].post");
+        execute(&kinds_at(&server), "http", &context, json!({"method": "POST", "url": server.url("/")})).await.expect("an answer");
+        let key = format!("{}/send[{sent}].post", context.run);
+        assert_eq!(server.seen().pop().expect("a request").header("idempotency-key"), Some(key.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn header_values_are_sent_as_utf8_and_only_control_characters_are_refused() {
+    let server = Server::fixed(200, "", "").await;
+    let config = |value: &str| json!({"url": server.url("/"), "headers": {"X-Name": value}, "idempotency_key": value});
+    execute(&kinds_at(&server), "http", &context(), config("Jürgen 😀\t!")).await.expect("an answer");
+    let seen = server.seen().pop().expect("a request");
+    assert_eq!((seen.header("x-name"), seen.header("idempotency-key")), (Some("Jürgen 😀\t!"), Some("Jürgen 😀\t!")));
+    for value in ["a\r\nb", "a\nb", "a\0b", "a\u{7f}b"] {
+        let error = execute(&kinds_at(&server), "http", &context(), config(value)).await.expect_err("refused");
+        assert_eq!(error.class, ErrorClass::InvalidRequest);
+        assert!(error.message.contains("line break or a control character"), "{error}");
+    }
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn each_unwelcome_status_has_its_class_and_an_expected_one_is_success() {
     use ErrorClass::*;
     for (status, class) in [
@@ -84,6 +111,12 @@ async fn each_unwelcome_status_has_its_class_and_an_expected_one_is_success() {
         let config = json!({"url": server.url("/"), "expect_status": [status]});
         execute(&kinds_at(&server), "http", &context(), config).await.expect("expected");
     }
+    let limits = "x-ratelimit-remaining: 4999\r\nx-ratelimit-reset: 3600\r\n";
+    for status in [429, 500, 503] {
+        let server = Server::fixed(status, limits, "").await;
+        let error = execute(&kinds_at(&server), "http", &context(), json!({"url": server.url("/")})).await.expect_err("unwelcome");
+        assert_eq!(error.retry_after, None, "{status}: a limit that is not exhausted is no wait");
+    }
     let server = Server::fixed(200, "", "").await;
     let config = json!({"url": server.url("/"), "expect_status": [202]});
     assert_eq!(execute(&kinds_at(&server), "http", &context(), config).await.expect_err("not 202").class, InvalidRequest);
@@ -96,12 +129,35 @@ async fn half_an_answer_and_one_too_large_are_no_outputs() {
     assert_eq!(execute(&kinds_at(&server), "http", &context(), at(&server)).await.expect_err("cut").class, ErrorClass::Network);
     let server = Server::fixed(200, "content-type: application/json\r\n", r#"{"a": "#).await;
     assert_eq!(execute(&kinds_at(&server), "http", &context(), at(&server)).await.expect_err("no JSON").class, ErrorClass::ServerError);
-    let server = Server::start(|_| Reply::Endless).await;
+    let server = Server::start(|_| Reply::Endless(200)).await;
     assert_eq!(execute(&kinds_at(&server), "http", &context(), at(&server)).await.expect_err("endless").class, ErrorClass::TooLarge);
     assert!(server.sent.load(Ordering::SeqCst) < 16 << 20);
     let server = Server::start(|_| Reply::Hang(Vec::new())).await;
     let config = json!({"url": server.url("/"), "timeout": "50ms"});
     assert_eq!(execute(&kinds_at(&server), "http", &context(), config).await.expect_err("silence").class, ErrorClass::Timeout);
+    let mut context = context();
+    context.idle_timeout = Some(Duration::from_millis(50));
+    assert_eq!(execute(&kinds_at(&server), "http", &context, at(&server)).await.expect_err("silence").class, ErrorClass::Timeout);
+}
+
+#[tokio::test]
+async fn a_status_is_not_lost_to_the_size_or_the_end_of_its_page() {
+    let head = |status: u16| format!("HTTP/1.1 {status} X\r\ncontent-length: 9\r\n\r\nsorr");
+    let at = |server: &Server| json!({"url": server.url("/"), "max_bytes": 10});
+    for (status, class) in [(404, ErrorClass::InvalidRequest), (503, ErrorClass::ServerError)] {
+        let server = Server::start(move |_| Reply::Endless(status)).await;
+        let error = execute(&kinds_at(&server), "http", &context(), at(&server)).await.expect_err("endless");
+        assert_eq!(error.class, class, "{error}");
+        assert!(server.sent.load(Ordering::SeqCst) < 16 << 20, "no more of it was read than helps");
+        let server = Server::start(move |_| Reply::Raw(head(status).into_bytes())).await;
+        let error = execute(&kinds_at(&server), "http", &context(), at(&server)).await.expect_err("cut");
+        assert_eq!((error.class, &error.details.expect("details")["body"]), (class, &json!("sorr")));
+    }
+    let server = Server::start(move |_| Reply::Hang(head(404).into_bytes())).await;
+    let mut context = context();
+    context.idle_timeout = Some(Duration::from_secs(1));
+    let error = execute(&kinds_at(&server), "http", &context, at(&server)).await.expect_err("silent");
+    assert_eq!((error.class, &error.details.expect("details")["body"]), (ErrorClass::InvalidRequest, &json!("sorr")));
 }
 
 #[tokio::test]
@@ -165,4 +221,47 @@ async fn redirects_are_followed_at_most_five_times_and_credentials_stay_with_the
         assert_eq!(error.class, ErrorClass::InvalidRequest, "{path}: {error}");
     }
     assert_eq!(server.seen().iter().filter(|s| s.head.contains(" /loop ")).count(), 6);
+}
+
+#[tokio::test]
+async fn a_redirect_that_the_step_expects_is_its_answer() {
+    let server = Server::fixed(302, "location: /elsewhere\r\n", "").await;
+    let config = json!({"url": server.url("/"), "expect_status": [302]});
+    let result = output(&execute(&kinds_at(&server), "http", &context(), config).await.expect("expected"));
+    assert_eq!((&result["status"], &result["headers"]["location"]), (&json!(302), &json!("/elsewhere")));
+    assert_eq!(server.seen().len(), 1, "it was not followed");
+}
+
+#[tokio::test]
+async fn what_a_server_echoes_of_a_credential_is_masked_in_outputs_and_errors() {
+    const TOKEN: &str = "tok/0123456789abcdef";
+    let escaped = TOKEN.replace('/', r"\/");
+    let config = |server: &Server| json!({"url": server.url("/"), "headers": {"Authorization": format!("Bearer {TOKEN}")}});
+    let body = format!(r#"{{"bearer": "{escaped}", "headers": {{"Authorization": "Bearer {TOKEN}"}}, "n": 1}}"#);
+    let headers = format!("content-type: application/json\r\nx-echo: Bearer {TOKEN}\r\n");
+    let server = Server::fixed(200, &headers, &body).await;
+    let result = execute(&kinds_at(&server), "http", &context(), config(&server)).await.expect("an answer");
+    assert_eq!(output(&result)["json"], json!({"bearer": "***", "headers": {"Authorization": "***"}, "n": 1}));
+    assert_eq!(output(&result)["headers"]["x-echo"], "***");
+    assert!(!result.output.as_str().contains("0123456789"), "{}", result.output.as_str());
+
+    for before in ["", &"x".repeat(485), &"x".repeat(495)] {
+        for token in [TOKEN, &escaped] {
+            let server = Server::fixed(401, "", &format!("{before}{token}")).await;
+            let error = execute(&kinds_at(&server), "http", &context(), config(&server)).await.expect_err("refused");
+            let body = error.details.expect("details")["body"].to_string();
+            assert!(!body.contains("tok"), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn messages_show_urls_without_query_and_userinfo() {
+    let server = Server::fixed(404, "", "").await;
+    let good = format!("http://ada:hunter2@{}/x?key=k1234", server.address);
+    for (url, shown) in [(good.as_str(), "/x answered"), ("//ada:hunter2@x.test/y?key=k1234", "x.test/y` is no URL")] {
+        let error = execute(&kinds_at(&server), "http", &context(), json!({"url": url})).await.expect_err("an error");
+        assert!(error.message.contains(shown), "{error}");
+        assert!(!error.message.contains("hunter2") && !error.message.contains("k1234"), "{error}");
+    }
 }

@@ -106,7 +106,9 @@ async fn an_answer_that_is_not_whole_is_never_an_output() {
         (completion(text(), Value::Null), ServerError),
         (completion(json!({"content": null}), json!("stop")), ServerError),
         (completion(text(), json!("abort")), ServerError),
+        (completion(text(), json!("insufficient_system_resource")), ServerError),
         (completion(text(), json!("length")), TooLarge),
+        (completion(text(), json!("model_length")), TooLarge),
         (completion(text(), json!("content_filter")), Refused),
         (completion(json!({"content": null, "refusal": "I can't"}), json!("stop")), Refused),
         (completion(json!({"content": null, "tool_calls": []}), json!("tool_calls")), InvalidRequest),
@@ -139,13 +141,15 @@ async fn a_connection_that_fails_or_is_cut_is_a_network_error() {
 }
 
 #[tokio::test]
-async fn silence_inside_an_answer_is_a_timeout_and_a_dropped_attempt_lets_go_of_the_server() {
-    let server = Server::start(|_| Reply::Hang(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".to_vec())).await;
+async fn silence_before_or_inside_an_answer_is_a_timeout_and_a_dropped_attempt_lets_go_of_the_server() {
     let mut context = context();
-    context.idle_timeout = Some(Duration::from_millis(50));
-    let error = execute(&kinds_at(&server), "llm", &context, ask()).await.expect_err("silence");
-    assert_eq!(error.class, ErrorClass::Timeout);
-    server.dropped.notified().await;
+    context.idle_timeout = Some(Duration::from_millis(300));
+    for sent in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"] {
+        let server = Server::start(move |_| Reply::Hang(sent.into())).await;
+        let error = execute(&kinds_at(&server), "llm", &context, ask()).await.expect_err("silence");
+        assert!(error.class == ErrorClass::Timeout && error.message.contains("300ms"), "{error}");
+        server.dropped.notified().await;
+    }
 
     let server = Server::start(|_| Reply::Hang(Vec::new())).await;
     let kinds = kinds_at(&server);
@@ -157,10 +161,13 @@ async fn silence_inside_an_answer_is_a_timeout_and_a_dropped_attempt_lets_go_of_
 
 #[tokio::test]
 async fn an_endless_answer_is_read_no_further_than_its_limit() {
-    let server = Server::start(|_| Reply::Endless).await;
+    let server = Server::start(|_| Reply::Endless(200)).await;
     assert_eq!(failed(&server).await.class, ErrorClass::TooLarge);
     let sent = server.sent.load(Ordering::SeqCst);
     assert!((32 << 20..64 << 20).contains(&sent), "{sent} bytes went out");
+    let server = Server::start(|_| Reply::Endless(401)).await;
+    assert_eq!(failed(&server).await.class, ErrorClass::Auth, "the status is known all the same");
+    assert!(server.sent.load(Ordering::SeqCst) < 16 << 20);
 }
 
 #[tokio::test]
@@ -170,18 +177,28 @@ async fn the_key_is_never_shown_not_even_when_the_server_echoes_it() {
         json!({"error": {"message": format!("Incorrect API key provided: {KEY}"), "code": "invalid_api_key"}}).to_string(),
         format!(r#"{{"error": {{"message": "Incorrect API key provided: {escaped}"}}}}"#),
         format!("<html>{KEY}</html>"),
+        format!("<html>{escaped}</html>"),
+        format!("{}{KEY}", "x".repeat(480)),
+        json!({"error": {"message": format!("{}{KEY}", "x".repeat(480))}}).to_string(),
+        format!(r#"{{"error": {{"message": "{}{escaped}"}}}}"#, "x".repeat(440)),
+        json!({"x": "x".repeat(470), "message": KEY}).to_string(),
     ] {
         for status in [401, 500, 200] {
             let server = Server::fixed(status, "", &body).await;
             let error = failed(&server).await;
             let everything = format!("{error} {error:?} {}", serde_json::to_string(&error).expect("JSON"));
-            assert!(!everything.contains(KEY), "{status}: {everything}");
+            for part in [&KEY[..12], &escaped[..20]] {
+                assert!(!everything.contains(part), "{status}: {everything}");
+            }
             assert!(status != 401 || (error.class == ErrorClass::Auth && error.message.contains("OPENAI_API_KEY")), "{error}");
         }
     }
     let server = Server::fixed(200, "", &said(&format!("your key is {KEY}"))).await;
     let result = execute(&kinds_at(&server), "llm", &context(), ask()).await.expect("an answer");
     assert!(!result.output.as_str().contains(KEY));
+    let server = Server::fixed(302, &format!("location: https://ada:hunter2@elsewhere.test/v1?{KEY}\r\n"), "").await;
+    let message = failed(&server).await.message;
+    assert!(message.contains("elsewhere.test/v1") && !message.contains("hunter2") && !message.contains("sk-"), "{message}");
 }
 
 #[tokio::test]
@@ -197,6 +214,9 @@ async fn a_wait_that_the_server_names_is_kept() {
         let error = failed(&server).await;
         assert_eq!((error.class, error.retry_after.map(|d| d.as_secs_f64())), (ErrorClass::RateLimited, wait), "{headers}");
     }
+    let limits = "x-ratelimit-remaining-requests: 4999\r\nx-ratelimit-reset-requests: 6m0s\r\nx-ratelimit-reset-tokens: 20ms\r\n";
+    let server = Server::fixed(500, limits, "").await;
+    assert_eq!(failed(&server).await.retry_after, None, "limits come with every answer");
 }
 
 #[tokio::test]
@@ -204,8 +224,11 @@ async fn a_missing_key_names_its_variable_and_other_servers_need_none() {
     let error = execute(&kinds(StepsConfig::default()), "llm", &context(), ask()).await.expect_err("no key");
     assert_eq!(error.class, ErrorClass::Auth);
     assert!(error.message.contains("OPENAI_API_KEY"), "{error}");
+    let region =
+        StepsConfig { openai_base_url: Some("https://eu.api.openai.com/v1".parse().expect("a base URL")), ..StepsConfig::default() };
+    assert_eq!(execute(&kinds(region), "llm", &context(), ask()).await.expect_err("no key").class, ErrorClass::Auth);
     let server = Server::fixed(200, "", &said("Hello")).await;
-    let config = StepsConfig { openai_base_url: Some(server.url("/v1/")), ..StepsConfig::default() };
+    let config = StepsConfig { openai_base_url: Some(server.url("/v1/").parse().expect("a base URL")), ..StepsConfig::default() };
     execute(&kinds(config), "llm", &context(), ask()).await.expect("no key is needed here");
     assert_eq!(server.seen()[0].header("authorization"), None);
 }

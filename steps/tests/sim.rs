@@ -161,6 +161,20 @@ async fn latency_jitter_and_token_rate_take_their_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_takes_longer_than_the_idle_timeout_times_out_as_a_providers_would() {
+    let kinds = kinds(StepsConfig::default());
+    let mut context = context();
+    context.idle_timeout = Some(Duration::from_secs(2));
+    for model in ["sim/instant?latency=1h", "sim/instant?latency=1s&tokens_per_s=1", "sim/instant?tokens_per_s=1"] {
+        let start = Instant::now();
+        let error = execute(&kinds, "llm", &context, ask(model, STORY)).await.expect_err("too slow");
+        assert_eq!((error.class, start.elapsed()), (ErrorClass::Timeout, Duration::from_secs(2)), "{model}");
+        assert_eq!(error.details, Some(json!({"simulated": true})));
+    }
+    execute(&kinds, "llm", &context, ask("sim/instant?latency=2s", STORY)).await.expect("in time");
+}
+
+#[tokio::test(start_paused = true)]
 async fn ten_thousand_calls_wait_at_once_for_the_time_of_one() {
     let kinds = kinds(StepsConfig::default());
     let start = Instant::now();

@@ -33,4 +33,5 @@ pub use problem::{Problem, Span};
 pub use prompt::{PromptFolder, PromptMessage, PromptSource, PromptVersion};
 pub use schema::{JsonType, Lookup, Schema, Violation};
 pub use source::Source;
+pub use suggest::advise;
 pub use workflow::{Compiled, compile, restore};

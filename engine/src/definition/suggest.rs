@@ -16,7 +16,7 @@ pub(crate) fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// "did you mean `x`?", or else the first few of what there is.
-pub(crate) fn advise(name: &str, what: &str, candidates: &[&str]) -> Option<String> {
+pub fn advise(name: &str, what: &str, candidates: &[&str]) -> Option<String> {
     const LISTED: usize = 12;
     if let Some(near) = suggest(name, candidates.iter().copied()) {
         return Some(format!("did you mean `{near}`?"));

@@ -1,7 +1,8 @@
 //! What may stand under `http:`.
 
+use crate::net::shown_text;
 use krowoc_engine::definition::{Check, parse_duration};
-use reqwest::Url;
+use reqwest::{StatusCode, Url};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -34,13 +35,20 @@ pub struct HttpConfig {
     /// The Idempotency-Key header. POST and PATCH send one by default: the same for every attempt of the step, different for every
     /// step and item.
     pub idempotency_key: Option<String>,
-    /// The statuses that count as success; any 2xx if left out.
+    /// The statuses that count as success; any 2xx if left out. A redirect among them is not followed.
     #[schemars(length(min = 1), inner(range(min = 200, max = 599)))]
     pub expect_status: Option<Vec<u16>>,
     /// The largest answer to take, in bytes: 1 MiB if left out, 32 MiB at most.
     #[serde(default = "default_max_bytes")]
     #[schemars(range(min = 1, max = 33_554_432))]
     pub max_bytes: usize,
+}
+
+impl HttpConfig {
+    /// Does the step take an answer with this status?
+    pub(super) fn expects(&self, status: StatusCode) -> bool {
+        self.expect_status.as_ref().map_or(status.is_success(), |statuses| statuses.contains(&status.as_u16()))
+    }
 }
 
 /// The cap of `max_bytes`.
@@ -143,7 +151,7 @@ pub(super) fn validate(config: &Value, check: &mut Check<'_>) {
         match url.parse::<Url>() {
             Ok(url) if matches!(url.scheme(), "http" | "https") => {}
             Ok(other) => check.problem("invalid_url", "/url", format!("`{}` URLs are not supported; use http or https", other.scheme())),
-            Err(e) => check.problem("invalid_url", "/url", format!("`{url}` is no URL: {e}")),
+            Err(e) => check.problem("invalid_url", "/url", format!("`{}` is no URL: {e}", shown_text(url))),
         }
     }
     for (name, _) in config.get("headers").and_then(Value::as_object).into_iter().flatten() {

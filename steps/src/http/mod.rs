@@ -3,11 +3,12 @@
 //! The output is `{status, headers, body, json, bytes}`: `headers` in lower case without `set-cookie`, `body` the text (null where
 //! the answer is no text), `json` the parsed body where the server declares JSON (else null), `bytes` the body's length.
 //! Addresses inside the worker's network are refused unless the configuration allows them, the system's proxy is not used, and
-//! redirects are followed by hand (at most five), each hop judged like the first.
+//! redirects are followed by hand (at most five) unless their status is expected, each hop judged like the first.
 
 mod answer;
 mod config;
 mod exchange;
+mod request;
 
 pub use config::{HttpConfig, Method, Scalar, Scalars};
 
@@ -53,10 +54,9 @@ impl StepKind for Http {
     }
 
     async fn execute(&self, context: &StepContext, config: Value) -> Result<StepOutput, StepError> {
-        let config: HttpConfig =
-            serde_json::from_value(config).map_err(|e| StepError::new(ErrorClass::InvalidRequest, format!("http: {e}")))?;
+        let config: HttpConfig = serde_json::from_value(config).map_err(|e| invalid(format!("http: {e}")))?;
         let timeout = config.timeout.as_deref().map(parse_duration).transpose();
-        let timeout = timeout.map_err(|e| StepError::new(ErrorClass::InvalidRequest, format!("http: timeout: {e}")))?;
+        let timeout = timeout.map_err(|e| invalid(format!("http: timeout: {e}")))?;
         let exchange = exchange::carry_out(self.client.get()?, &self.guard, context, &config);
         let answer = match timeout {
             Some(timeout) => tokio::time::timeout(timeout, exchange)
@@ -66,4 +66,8 @@ impl StepKind for Http {
         };
         StepOutput::json(&answer)
     }
+}
+
+fn invalid(message: impl Into<String>) -> StepError {
+    StepError::new(ErrorClass::InvalidRequest, message)
 }

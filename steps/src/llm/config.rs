@@ -1,7 +1,6 @@
 //! What may stand under `llm:`.
 
-use crate::suggest;
-use krowoc_engine::definition::{Check, PromptVersion, Schema};
+use krowoc_engine::definition::{Check, PromptVersion, Schema, advise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -120,7 +119,8 @@ fn validate_vars(reference: &str, prompt: &PromptVersion, vars: Option<&Value>, 
         let pointer = format!("/vars/{}", name.replace('~', "~0").replace('/', "~1"));
         let Some(schema) = prompt.variables.get(name) else {
             let message = format!("prompt `{reference}` declares no variable `{name}`");
-            check.problem_with_help("unknown_variable", &pointer, message, suggest::help(name, &declared));
+            let help = advise(name, "declared", &declared).unwrap_or_else(|| "leave `vars` out".into());
+            check.problem_with_help("unknown_variable", &pointer, message, help);
             continue;
         };
         if !value.to_string().contains("${{")

@@ -14,8 +14,9 @@ mod sim;
 
 pub use config::{LlmConfig, Message, Role, Stop};
 pub use model::{Answer, FinishReason, ModelProblem, Provider, Request};
+pub use openai::BaseUrl;
 
-use crate::{StepsConfig, suggest};
+use crate::StepsConfig;
 use async_trait::async_trait;
 use krowoc_engine::{
     ErrorClass,
@@ -50,7 +51,7 @@ impl Llm {
             return Err(ModelProblem::new("invalid_model", message, format!("write `provider/model`; providers: {}", known.join(", "))));
         };
         let Some(found) = self.providers.get(provider) else {
-            return Err(ModelProblem::new("unknown_provider", format!("unknown provider `{provider}`"), suggest::help(provider, &known)));
+            return Err(ModelProblem::unknown("unknown_provider", format!("unknown provider `{provider}`"), provider, &known));
         };
         found.check(name)?;
         Ok((found.as_ref(), name))

@@ -3,7 +3,10 @@
 
 use super::config::Message;
 use async_trait::async_trait;
-use krowoc_engine::executor::{StepContext, StepError, Usage};
+use krowoc_engine::{
+    definition::advise,
+    executor::{StepContext, StepError, Usage},
+};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -67,6 +70,11 @@ impl ModelProblem {
     /// A problem.
     pub fn new(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { code, message: message.into(), help: help.into() }
+    }
+
+    /// A name that is none of those that are known.
+    pub(super) fn unknown(code: &'static str, message: impl Into<String>, name: &str, known: &[&str]) -> Self {
+        Self::new(code, message, advise(name, "known", known).unwrap_or_default())
     }
 }
 

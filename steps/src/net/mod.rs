@@ -5,9 +5,12 @@ mod classify;
 mod client;
 mod guard;
 mod retry_after;
+mod shown;
 
-pub(crate) use body::{Limits, read};
-pub(crate) use classify::{class_of, transport};
+pub(crate) use body::{Limits, head, read, read_start, silence};
+pub(crate) use classify::class_of;
+use classify::transport;
 pub(crate) use client::{Client, Proxy};
 pub(crate) use guard::Guard;
 pub(crate) use retry_after::retry_after;
+pub(crate) use shown::{shown, shown_text};

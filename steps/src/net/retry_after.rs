@@ -2,7 +2,10 @@
 //! even where the worker's clock is not.
 
 use chrono::{DateTime, Utc};
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::{
+    StatusCode,
+    header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER},
+};
 use std::time::Duration;
 
 /// A wait that is named but can't be understood (a date without a `Date`) is taken for this: coming too early is the worse mistake.
@@ -10,8 +13,9 @@ const UNREADABLE: Duration = Duration::from_secs(60);
 /// No wait is longer, so that a slip of the server can't overflow a timestamp.
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
-/// The wait that the headers name: `retry-after-ms`, `Retry-After` (seconds or date), else the rate-limit resets.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// The wait that an unwelcome answer names: `retry-after-ms`, `Retry-After` (seconds or date), else, for a 429, the resets of its
+/// limits. With any other status those are no wait: servers send them with every answer.
+pub(crate) fn retry_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
     let now = text(DATE.as_str()).and_then(http_date);
     if let Some(ms) = text("retry-after-ms").and_then(|t| t.parse::<f64>().ok()).and_then(|ms| seconds(ms / 1_000.0)) {
@@ -20,25 +24,31 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Some(value) = headers.get(RETRY_AFTER) {
         return Some(value.to_str().ok().and_then(|t| named_wait(t.trim(), now)).unwrap_or(UNREADABLE));
     }
-    resets(headers, now)
+    if status == StatusCode::TOO_MANY_REQUESTS { resets(headers, now) } else { None }
 }
 
-/// The resets of exhausted limits; if none says that it is exhausted, of all: the one that refused is not known then, and the
-/// longest is safe for each.
+/// The longest reset of the exhausted limits; if none says that it is exhausted, of those that do not say what remains: one of
+/// them may have refused, and the longest is safe for each. A limit with something left did not refuse.
 fn resets(headers: &HeaderMap, now: Option<DateTime<Utc>>) -> Option<Duration> {
-    let mut all = Vec::new();
+    let (mut exhausted, mut untold) = (None, None);
     for (name, value) in headers {
         let name = name.as_str();
         if !(name.starts_with("x-ratelimit-reset") || name == "ratelimit-reset") {
             continue;
         }
-        let remaining = headers.get(name.replace("-reset", "-remaining")).and_then(|v| v.to_str().ok());
-        if let Some(wait) = value.to_str().ok().and_then(|t| named_wait(t.trim(), now)) {
-            all.push((remaining.is_some_and(|r| r.trim() == "0"), wait));
+        let Some(wait) = value.to_str().ok().and_then(|t| named_wait(t.trim(), now)) else { continue };
+        match headers.get(name.replace("-reset", "-remaining")).and_then(remaining) {
+            Some(left) if left > 0.0 => {}
+            Some(_) => exhausted = exhausted.max(Some(wait)),
+            None => untold = untold.max(Some(wait)),
         }
     }
-    let exhausted = all.iter().filter(|(exhausted, _)| *exhausted).map(|(_, wait)| *wait).max();
-    exhausted.or_else(|| all.iter().map(|(_, wait)| *wait).max())
+    exhausted.or(untold)
+}
+
+/// What is left of a limit, where that is a number.
+fn remaining(value: &HeaderValue) -> Option<f64> {
+    value.to_str().ok()?.trim().parse().ok()
 }
 
 /// Seconds, seconds or milliseconds since 1970, `6m0s`, an HTTP date or RFC 3339.
@@ -122,10 +132,37 @@ mod tests {
             (&[("date", "Sat, 01 Jan 2028 00:00:00 GMT"), ("x-ratelimit-reset-tokens", "2028-01-01T00:00:05Z")], Some(5.0)),
         ];
         for (headers, wait) in cases {
-            let map: HeaderMap =
-                headers.iter().map(|(k, v)| (k.parse::<reqwest::header::HeaderName>().expect(k), v.parse().expect(v))).collect();
-            assert_eq!(retry_after(&map).map(|d| d.as_secs_f64()), *wait, "{headers:?}");
+            assert_eq!(retry_after(StatusCode::TOO_MANY_REQUESTS, &map(headers)).map(|d| d.as_secs_f64()), *wait, "{headers:?}");
         }
+    }
+
+    fn map(headers: &[(&str, &str)]) -> HeaderMap {
+        headers.iter().map(|(k, v)| (k.parse::<reqwest::header::HeaderName>().expect(k), v.parse().expect(v))).collect()
+    }
+
+    #[test]
+    fn a_limit_that_is_not_exhausted_names_no_wait_and_none_does_but_for_a_429() {
+        let date = ("date", "Sat, 01 Jan 2028 00:00:00 GMT");
+        let left = map(&[date, ("x-ratelimit-remaining", "4999"), ("x-ratelimit-reset", "1830300000")]);
+        let spent = map(&[date, ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1830297610")]);
+        let untold = map(&[("x-ratelimit-reset-requests", "6m0s")]);
+        let asked = map(&[("retry-after", "3"), ("x-ratelimit-reset", "60")]);
+        for status in [400, 403, 404, 500, 502, 503] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            for headers in [&left, &spent, &untold] {
+                assert_eq!(retry_after(status, headers), None, "{status} {headers:?}");
+            }
+            assert_eq!(retry_after(status, &asked), Some(Duration::from_secs(3)), "{status}");
+        }
+        let refused = |headers| retry_after(StatusCode::TOO_MANY_REQUESTS, headers).map(|d| d.as_secs());
+        assert_eq!((refused(&left), refused(&spent), refused(&untold)), (None, Some(10), Some(360)));
+        let both = map(&[
+            ("x-ratelimit-reset-requests", "6m0s"),
+            ("x-ratelimit-remaining-requests", "12"),
+            ("x-ratelimit-reset-tokens", "20s"),
+            ("x-ratelimit-remaining-tokens", "0"),
+        ]);
+        assert_eq!(refused(&both), Some(20), "the one that refused");
     }
 
     #[test]

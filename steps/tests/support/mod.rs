@@ -27,8 +27,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// Sends these bytes and never anything more.
     Hang(Vec<u8>),
-    /// Sends a body of zeros without end (a gigabyte).
-    Endless,
+    /// Sends this status and a body of zeros without end (a gigabyte).
+    Endless(u16),
 }
 
 /// A request as it came in.
@@ -136,8 +136,9 @@ async fn answer(mut stream: TcpStream, reply: Reply, sent: &AtomicU64, dropped: 
             while matches!(stream.read(&mut [0; 64]).await, Ok(1..)) {}
             dropped.notify_one();
         }
-        Reply::Endless => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n").await;
+        Reply::Endless(status) => {
+            let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes()).await;
             let zeros = vec![b'0'; 64 << 10];
             while sent.load(Ordering::SeqCst) < 1 << 30 && stream.write_all(&zeros).await.is_ok() {
                 sent.fetch_add(zeros.len() as u64, Ordering::SeqCst);
@@ -153,7 +154,7 @@ pub const KEY: &str = "sk-test-0123456789abcdef";
 pub fn kinds_at(server: &Server) -> StepKinds {
     kinds(StepsConfig {
         openai_api_key: Some(Secret::new(KEY)),
-        openai_base_url: Some(server.url("/v1")),
+        openai_base_url: Some(server.url("/v1").parse().expect("a base URL")),
         allow_private_addresses: true,
         ..StepsConfig::default()
     })

@@ -1,14 +1,18 @@
 //! OpenAI Chat Completions, at OpenAI or at any server that speaks it (Ollama, vLLM, LiteLLM, llama.cpp).
 
+mod base_url;
 mod errors;
 mod request;
 mod response;
 mod strict;
 
+pub use base_url::BaseUrl;
+
 use super::model::{Answer, Provider, Request};
 use crate::{
     Secret, StepsConfig, json,
-    net::{Client, Limits, Proxy, read, transport},
+    net::{Client, Limits, Proxy, head, read, read_start},
+    secrets::Secrets,
 };
 use async_trait::async_trait;
 use krowoc_engine::{
@@ -20,14 +24,14 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 
-const OPENAI: &str = "https://api.openai.com/v1";
 const MAX_BYTES: usize = 32 << 20;
 
 /// The provider.
 pub(super) struct OpenAi {
     client: Client,
     key: Option<Secret>,
-    endpoint: Result<Url, String>,
+    secrets: Secrets,
+    endpoint: Url,
     dialect: Dialect,
 }
 
@@ -43,14 +47,12 @@ pub(super) enum Dialect {
 impl OpenAi {
     /// At the configured address.
     pub(super) fn new(config: &StepsConfig) -> Self {
-        let base = config.openai_base_url.as_deref().map_or(OPENAI, |base| base.trim().trim_end_matches('/'));
-        let dialect = if base == OPENAI { Dialect::OpenAi } else { Dialect::Compatible };
-        let endpoint = format!("{base}/chat/completions");
-        let endpoint = endpoint.parse::<Url>().map_err(|e| format!("the base URL of the openai provider, `{base}`, is no URL: {e}"));
+        let base = config.openai_base_url.clone().unwrap_or_default();
         // A server on this machine is never behind the system's proxy.
-        let local = endpoint.as_ref().ok().and_then(Url::host_str).is_some_and(|h| matches!(h, "localhost" | "127.0.0.1" | "[::1]"));
-        let proxy = if local { Proxy::Never } else { Proxy::System };
-        Self { client: Client::new(&config.user_agent, proxy, None), key: config.openai_api_key.clone(), endpoint, dialect }
+        let proxy = if base.is_local() { Proxy::Never } else { Proxy::System };
+        let key = config.openai_api_key.clone();
+        let secrets = key.iter().cloned().collect();
+        Self { client: Client::new(&config.user_agent, proxy, None), key, secrets, endpoint: base.endpoint(), dialect: base.dialect() }
     }
 
     fn headers(&self) -> Result<HeaderMap, StepError> {
@@ -58,7 +60,10 @@ impl OpenAi {
         match &self.key {
             Some(key) => {
                 let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| {
-                    StepError::new(ErrorClass::Auth, "the key in OPENAI_API_KEY holds a line break or a control character; set it anew")
+                    StepError::new(
+                        ErrorClass::Auth,
+                        "the key in OPENAI_API_KEY holds a line break, a control character or one beyond ASCII; set it anew",
+                    )
                 })?;
                 value.set_sensitive(true);
                 headers.insert(AUTHORIZATION, value);
@@ -67,18 +72,6 @@ impl OpenAi {
             None => {}
         }
         Ok(headers)
-    }
-
-    /// What the server sent, without the key: a server may echo it anywhere, also in an answer.
-    fn masked(&self, body: Vec<u8>) -> Vec<u8> {
-        match &self.key {
-            Some(key) => match String::from_utf8(body) {
-                Ok(text) if text.contains(key.expose()) => key.mask(&text).into_bytes(),
-                Ok(text) => text.into_bytes(),
-                Err(e) => key.mask(&String::from_utf8_lossy(e.as_bytes())).into_bytes(),
-            },
-            None => body,
-        }
     }
 }
 
@@ -89,20 +82,22 @@ impl Provider for OpenAi {
     }
 
     async fn chat(&self, context: &StepContext, request: Request) -> Result<Answer, StepError> {
-        let endpoint = self.endpoint.clone().map_err(|e| StepError::new(ErrorClass::InvalidRequest, e))?;
         let headers = self.headers()?;
         let wire = request::body(&request, self.dialect)?;
-        let sent = self.client.get()?.post(endpoint).headers(headers).body(wire.json).send();
+        let post = self.client.get()?.post(self.endpoint.clone()).headers(headers).body(wire.json);
         // Only the key and the schema's wrapping outlive the request.
         drop(request);
-        let response = sent.await.map_err(transport)?;
+        let response = head(post, context.idle_timeout).await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = read(response, Limits { bytes: MAX_BYTES, idle: context.idle_timeout }).await?;
-        let body = self.masked(body);
         if status != StatusCode::OK {
-            return Err(errors::refused(status, &headers, &body, self.key.as_ref()));
+            let body = read_start(response, context.idle_timeout).await;
+            return Err(errors::refused(status, &headers, &body, &self.secrets));
         }
-        let value = json::parse(&body).map_err(|e| errors::no_json(&headers, &body, &e))?;
-        response::answer(value, &headers, wire.wrapped, self.key.as_ref())
+        let body = read(response, Limits { bytes: MAX_BYTES, idle: context.idle_timeout }).await?;
+        let mut value = json::parse(&body).map_err(|e| errors::no_json(&headers, &body, &e, &self.secrets))?;
+        drop(body);
+        // A server may echo the key anywhere, also in an answer.
+        self.secrets.mask_json(&mut value);
+        response::answer(value, &headers, wire.wrapped, &self.secrets)
     }
 }

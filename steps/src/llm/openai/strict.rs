@@ -20,7 +20,9 @@ pub(super) struct Format {
 pub(super) fn format(schema: &Value) -> Format {
     let wrapped = !describes_object(schema);
     let schema = if wrapped { wrap(schema) } else { schema.clone() };
-    let (strict, schema) = match adapt(&schema, 0) {
+    // Alternatives at the top are refused, though not below it.
+    let adapted = if schema.get("anyOf").is_some() { None } else { adapt(&schema, 0) };
+    let (strict, schema) = match adapted {
         Some(adapted) => (true, adapted),
         None => (false, schema),
     };
@@ -87,10 +89,17 @@ fn adapt(schema: &Value, depth: usize) -> Option<Value> {
 
 const FORMATS: [&str; 9] = ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
 
-/// Every schema says its type, objects are closed and ask for each of their properties.
+/// Every schema says its type, objects are closed and ask for each of their properties. A reference stands alone; alternatives
+/// have nothing beside them that would have to be closed or checked with each.
 fn qualify(schema: &mut Map<String, Value>) -> Option<()> {
-    if schema.contains_key("$ref") || schema.contains_key("anyOf") {
-        return Some(());
+    const ANNOTATIONS: [&str; 2] = ["title", "description"];
+    if schema.contains_key("$ref") {
+        schema.retain(|key, _| !ANNOTATIONS.contains(&key.as_str()));
+        return (schema.len() == 1).then_some(());
+    }
+    if schema.contains_key("anyOf") {
+        let beside = |key: &str| ANNOTATIONS.contains(&key) || ["anyOf", "$defs", "definitions"].contains(&key);
+        return schema.keys().all(|key| beside(key)).then_some(());
     }
     if !schema.contains_key("type") {
         let inferred = if schema.contains_key("properties") { "object" } else { type_of_values(schema)? };
@@ -180,10 +189,28 @@ mod tests {
             json!({"type": "object", "required": ["a"], "properties": {"a": {"oneOf": [{"type": "string"}, {"type": "number"}]}}}),
             json!({"type": "object", "required": [], "properties": {}, "additionalProperties": {"type": "string"}}),
             json!({"type": "object", "required": ["a"], "properties": {"a": {"enum": [1, "x"]}}}),
+            // Alternatives at the top, and beside what would have to be closed.
+            json!({"type": "object", "anyOf": [{"type": "object", "properties": {}, "required": []}]}),
+            json!({"properties": {"a": {"type": "string"}}, "required": ["a"], "anyOf": [{"type": "object", "properties": {}}]}),
+            json!({"type": "object", "required": ["a"], "properties": {"a": {
+                "type": "object", "properties": {"b": {"type": "string"}}, "anyOf": [{"$ref": "#"}],
+            }}}),
+            json!({"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#", "properties": {"b": {"type": "string"}}}}}),
         ] {
             let format = format(&schema);
             assert_eq!(format.json["json_schema"], json!({"name": "output", "schema": schema, "strict": false}));
         }
+    }
+
+    #[test]
+    fn alternatives_below_the_top_are_strict_when_each_of_them_qualifies() {
+        let closed = json!({"type": "object", "required": ["n"], "properties": {"n": {"type": "number"}}, "additionalProperties": false});
+        let schema = |branch: Value| json!({"anyOf": [{"type": "null"}, {"$ref": "#/$defs/row", "description": "one"}, branch], "$defs": {"row": closed}});
+        let row = json!({"type": "object", "required": ["n"], "properties": {"n": {"type": "number"}}});
+        let adapted = strict(schema(row)).expect("strict");
+        let expected = json!({"anyOf": [{"type": "null"}, {"$ref": "#/properties/value/$defs/row"}, closed], "$defs": {"row": closed}});
+        assert_eq!(adapted["properties"]["value"], expected);
+        assert_eq!(strict(schema(json!({"type": "object", "properties": {"n": {"type": "number"}}}))), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{
     config::Role,
     model::{Answer, FinishReason, ModelProblem, Provider, Request},
 };
+use crate::net::silence;
 use async_trait::async_trait;
 use dice::Dice;
 use facts::Facts;
@@ -49,21 +50,27 @@ impl Provider for Sim {
             .map_err(|p| StepError::new(ErrorClass::InvalidRequest, format!("{} ({})", p.message, p.help)))?;
         let seed = seed(&request, &parameters);
         // Nothing is made up before the wait is over, so that a waiting call holds its prompt and a timer, no more.
-        sleep(parameters.latency(&mut Dice::of(seed, b"latency"))).await;
+        let latency = parameters.latency(&mut Dice::of(seed, b"latency"));
+        wait(Duration::ZERO, latency, context.idle_timeout).await?;
         if let Some(error) = failure(&parameters, context.attempt, seed) {
             return Err(error);
         }
         let answer = answer(&request, &parameters, seed)?;
         drop(request);
-        sleep(parameters.generation(answer.usage.output_tokens)).await;
+        wait(latency, parameters.generation(answer.usage.output_tokens), context.idle_timeout).await?;
         Ok(answer)
     }
 }
 
-async fn sleep(time: Duration) {
+/// Waits for `time` after a silence of `before`. As with the other providers an answer comes whole, so that no byte of it comes
+/// before all its tokens are made, and the idle timeout bounds both waits together.
+async fn wait(before: Duration, time: Duration, idle: Option<Duration>) -> Result<(), StepError> {
+    let over = idle.filter(|idle| before + time > *idle);
+    let time = over.map_or(time, |idle| idle.saturating_sub(before));
     if !time.is_zero() {
         tokio::time::sleep(time).await;
     }
+    over.map_or(Ok(()), |idle| Err(silence(idle).details(json!({"simulated": true}))))
 }
 
 fn seed(request: &Request, parameters: &Parameters) -> u64 {

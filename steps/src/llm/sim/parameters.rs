@@ -17,9 +17,11 @@
 //! | `error` | the class of those failures; `overloaded` if left out |
 //! | `retry_after` | the wait that those failures name |
 //! | `seed` | another seed, other answers |
+//!
+//! The answer comes whole, when its last token is made; if that is later than the step's idle timeout, the attempt times out.
 
 use super::dice::Dice;
-use crate::{llm::model::ModelProblem, suggest};
+use crate::llm::model::ModelProblem;
 use krowoc_engine::{ErrorClass, definition::parse_duration};
 use std::time::Duration;
 
@@ -97,9 +99,7 @@ impl Parameters {
             "fast" => Ok(of("fast", 150, 50, Some(250.0), 0.0)),
             "slow" => Ok(of("slow", 1_500, 500, Some(40.0), 0.0)),
             "flaky" => Ok(of("flaky", 150, 50, Some(250.0), 0.3)),
-            other => {
-                Err(ModelProblem::new("unknown_model", format!("the simulator has no flavour `{other}`"), suggest::help(other, &FLAVOURS)))
-            }
+            other => Err(ModelProblem::unknown("unknown_model", format!("the simulator has no flavour `{other}`"), other, &FLAVOURS)),
         }
     }
 
@@ -115,12 +115,12 @@ impl Parameters {
             "error" => {
                 let known = ERRORS.map(ErrorClass::name);
                 self.error = ERRORS.into_iter().find(|class| class.name() == value).ok_or_else(|| {
-                    ModelProblem::new("invalid_parameter", format!("`{value}` is no error of a provider"), suggest::help(value, &known))
+                    ModelProblem::unknown("invalid_parameter", format!("`{value}` is no error of a provider"), value, &known)
                 })?;
             }
             other => {
                 let message = format!("the simulator has no parameter `{other}`");
-                return Err(ModelProblem::new("unknown_parameter", message, suggest::help(other, &NAMES)));
+                return Err(ModelProblem::unknown("unknown_parameter", message, other, &NAMES));
             }
         }
         Ok(())
@@ -183,7 +183,7 @@ mod tests {
     fn what_is_not_understood_is_refused_with_advice() {
         for (text, help) in [
             ("fats", "`fast`"),
-            ("gpt", "known: instant"),
+            ("gpt", "known: `instant`"),
             ("fast?latencey=1s", "`latency`"),
             ("fast?error=overlaoded&fail_first=1", "`overloaded`"),
             ("fast?error=lost&fail_first=1", "known:"),
