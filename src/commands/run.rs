@@ -17,7 +17,7 @@ use clap::Args;
 use krowoc_engine::{
     Engine, Error, Payload, RunId, Scope,
     commands::{Local, StartRun, StartedRun},
-    definition::{Compiled, Problem},
+    definition::Compiled,
     queries::queues,
     worker::{Worker, WorkerConfig},
 };
@@ -89,13 +89,12 @@ impl Run {
             bail!("{} holds {} workflows: name the file of the one to run", self.file.display(), files.len());
         }
         let checked = workflow_files::check(&files, &config.step_kinds());
-        match checked.into_iter().next() {
-            Some(Ok(compiled)) => Ok(Some(compiled)),
-            Some(Err(problems)) => {
-                let problems: Vec<&Problem> = problems.iter().collect();
-                output::note(report(&problems, config.log.colour && std::io::stderr().is_terminal())?.trim_end());
-                Ok(None)
-            }
+        if !checked.all_valid() {
+            output::note(report(&checked.problems(), config.log.colour && std::io::stderr().is_terminal())?.trim_end());
+            return Ok(None);
+        }
+        match checked.workflows.into_iter().flatten().next() {
+            Some(compiled) => Ok(Some(compiled)),
             None => bail!("{} is not a workflow file", self.file.display()),
         }
     }
