@@ -27,7 +27,7 @@ mod workflow;
 pub use check::Check;
 pub use dag::{Action, Backoff, BackoffKind, Dag, Frame, Jitter, Join, MapPlan, Reads, RetryPolicy, Step, Timeouts, Tolerance, WaitPlan};
 pub use duration::parse_duration;
-pub use expression::{Bindings, ExpressionError, Reference, RunFacts, Segment, Template};
+pub use expression::{Bindings, Budget, ExpressionError, Reference, RunFacts, Segment, Template};
 pub use language_schema::json_schema;
 pub use problem::{Problem, Span};
 pub use prompt::{PromptFolder, PromptMessage, PromptSource, PromptVersion};

@@ -13,7 +13,7 @@ pub use folder::PromptFolder;
 
 use super::{
     Problem, Schema,
-    expression::{limits::MAX_OUTPUT, value::why},
+    expression::value::{Room, why},
     suggest::advise,
 };
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,7 @@ impl PromptVersion {
     pub fn render(&self, vars: &Value) -> Result<Vec<PromptMessage>, String> {
         let said = |why: String| format!("prompt `{}@{}`: {why}", self.name, self.version);
         let values = self.values(vars).map_err(said)?;
-        let mut room = MAX_OUTPUT;
+        let mut room = Room::new();
         let render = |(number, message): (usize, &PromptMessage)| {
             let content = template::Template::compile(&message.content)
                 .map_err(|faults| faults.first().map_or_else(|| "it can't be read".into(), |fault| fault.message.clone()))

@@ -145,6 +145,15 @@ fn a_file_with_problems_keeps_nobody_from_the_others() {
 }
 
 #[test]
+fn the_messages_of_a_prompt_share_its_fuel() {
+    let dear = "# user\n{% for n in range(10000) %}{% if n == 5 %}x{% endif %}{% endfor %}\n";
+    let few = rendered(dear, json!({}));
+    assert!(few.is_ok(), "{few:?}");
+    let many = rendered(&dear.repeat(30), json!({})).expect_err("too dear together");
+    assert!(many.contains("too much work"), "{many}");
+}
+
+#[test]
 fn problems_say_what_where_and_what_to_do() {
     for (text, code, line, column, message, help) in [
         ("---\nname: a\n", "prompt_syntax", 1, 1, "not closed", None),
