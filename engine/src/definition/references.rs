@@ -77,7 +77,7 @@ impl<'a> Pass<'a> {
         let count = json!({"type": "integer"});
         let counted = json!({
             "type": "object",
-            "properties": {"total": count, "succeeded": count, "failed": count, "skipped": count},
+            "properties": {"total": count, "succeeded": count, "failed": count},
             "additionalProperties": false
         });
         Self {
