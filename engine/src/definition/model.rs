@@ -153,7 +153,7 @@ pub(super) struct WaitStep {
 }
 
 /// When and how often a failed attempt is followed by another. Keys that are left out come from `defaults`, then from the engine:
-/// 3 attempts, waits from 1s doubling to 60s with full jitter.
+/// 3 attempts (1 for steps that call nothing outside), waits from 1s doubling to 60s with full jitter.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
