@@ -32,6 +32,8 @@ const ROWS: &[Row] = &[
     ("too few attempts", "steps:\n  a:\n    transform: 1\n    retry: {attempts: 0}", "out_of_range", 4, 23, "`attempts` must be at least 1"),
     ("too many attempts", "steps:\n  a:\n    transform: 1\n    retry: {attempts: 1001}", "out_of_range", 4, 23, "`attempts` must be at most 1000"),
     ("unknown error class", "steps:\n  a:\n    transform: 1\n    retry: {errors: [timeout, overlaoded]}", "unknown_value", 4, 31, "did you mean `overloaded`?"),
+    ("error class that `on_lost` governs", "steps:\n  a:\n    transform: 1\n    retry: {errors: [timeout, lost]}", "unknown_value", 4, 31, "`on_lost` says"),
+    ("error class that is final", "defaults: {retry: {errors: [total_timeout]}}\nsteps: {a: {http: {url: 'http://x'}}}", "unknown_value", 1, 29, "raise `timeout.total`"),
     ("error class twice", "steps:\n  a:\n    transform: 1\n    retry: {errors: [timeout, timeout]}", "duplicate_element", 4, 13, "`errors` names something twice"),
     ("unknown answer to loss", "steps:\n  a:\n    transform: 1\n    retry: {on_lost: forget}", "unknown_value", 4, 22, "none of"),
     ("unknown backoff", "steps:\n  a:\n    transform: 1\n    retry: {backoff: {kind: linear}}", "unknown_value", 4, 29, "none of"),
