@@ -58,12 +58,7 @@ impl Compiled {
         let mut roots: Vec<String> = rewriter.lookups.iter().map(|lookup| lookup.root.clone()).collect();
         roots.sort_unstable();
         roots.dedup();
-        let reference = |lookup: super::rewrite::Lookup| Reference {
-            root: lookup.root,
-            path: lookup.path,
-            pointer: pointer.to_owned(),
-            guarded: lookup.guarded,
-        };
+        let reference = |lookup: super::rewrite::Lookup| Reference { root: lookup.root, path: lookup.path, pointer: pointer.to_owned() };
         // `null` is written like a variable and is none.
         let bare = bare(&tree).filter(|(root, _)| roots.contains(root));
         let compiled = Self { source: source.to_owned(), pointer: pointer.to_owned(), bare, roots, expression };

@@ -330,9 +330,6 @@ pub struct Reference {
     pub path: Vec<Segment>,
     /// Pointer of the string that holds it.
     pub pointer: String,
-    /// The expression provides for its absence: it stands before `default`, in a test `is defined`, in the test of an inline `if`,
-    /// or in a branch or operand that such a test has asked about.
-    pub guarded: bool,
 }
 
 /// One step of a lookup.

@@ -18,7 +18,7 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One version of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -68,13 +68,6 @@ impl PromptVersion {
             Ok(PromptMessage { role: message.role.clone(), content })
         };
         self.messages.iter().enumerate().map(render).collect()
-    }
-
-    /// Declared variables that no message uses: most likely a slip, but no fault.
-    pub fn unused_variables(&self) -> Vec<&str> {
-        let compiled = self.messages.iter().filter_map(|message| template::Template::compile(&message.content).ok());
-        let used: BTreeSet<String> = compiled.flat_map(|template| template.lookups).map(|lookup| lookup.root).collect();
-        self.variables.keys().map(String::as_str).filter(|name| !used.contains(*name)).collect()
     }
 
     /// Every declared variable with its value, checked.

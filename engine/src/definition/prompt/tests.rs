@@ -288,12 +288,6 @@ fn variables_are_checked_and_none_may_be_missing_or_unknown() {
 }
 
 #[test]
-fn variables_that_no_message_uses_are_told() {
-    let text = "---\nvariables: {a: string, b: string, c: string}\n---\n# system\n{{ a }}\n# user\n{% for x in c %}{% set b = 1 %}{{ b }}{% endfor %}";
-    assert_eq!(prompt(text).unused_variables(), ["b"]);
-}
-
-#[test]
 fn hostile_prompts_end_in_an_error_within_a_second() {
     let loops = |n: usize| format!("{}x{}", "{% for a in range(1000) %}".repeat(n), "{% endfor %}".repeat(n));
     let doubling = format!("{{% set x = ['aaaaaaaa'] %}}{}{{{{ x }}}}", "{% set x = [x, x] %}".repeat(40));
