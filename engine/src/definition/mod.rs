@@ -29,6 +29,7 @@ pub use dag::{Action, Backoff, BackoffKind, Dag, Frame, Jitter, Join, MapPlan, R
 pub use duration::parse_duration;
 pub use expression::{Bindings, Budget, ExpressionError, Reference, RunFacts, Segment, Template};
 pub use language_schema::json_schema;
+pub use pointer::join as join_pointer;
 pub use problem::{Problem, Span};
 pub use prompt::{PromptFolder, PromptMessage, PromptSource, PromptVersion};
 pub use schema::{JsonType, Lookup, Schema, Violation};

@@ -1,7 +1,7 @@
 //! What may stand under `llm:`.
 
 use crate::suggest;
-use krowoc_engine::definition::{Check, PromptVersion, Schema};
+use krowoc_engine::definition::{Check, PromptVersion, Schema, join_pointer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -117,7 +117,7 @@ fn validate_vars(reference: &str, prompt: &PromptVersion, vars: Option<&Value>, 
     let vars = vars.and_then(Value::as_object).unwrap_or(&none);
     let declared: Vec<&str> = prompt.variables.keys().map(String::as_str).collect();
     for (name, value) in vars {
-        let pointer = format!("/vars/{}", name.replace('~', "~0").replace('/', "~1"));
+        let pointer = join_pointer("/vars", name);
         let Some(schema) = prompt.variables.get(name) else {
             let message = format!("prompt `{reference}` declares no variable `{name}`");
             check.problem_with_help("unknown_variable", &pointer, message, suggest::help(name, &declared));

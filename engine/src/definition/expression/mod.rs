@@ -22,7 +22,7 @@ pub use bindings::Bindings;
 pub(super) use compiled::check_nesting;
 pub use meter::Budget;
 
-use super::Problem;
+use super::{Problem, pointer};
 use crate::payload::Payload;
 use compiled::Compiled;
 use serde_json::{Map, Value};
@@ -260,7 +260,7 @@ impl Compiler {
     }
 
     fn field(&mut self, key: &str, item: &Value, pointer: &str) -> Node {
-        let pointer = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
+        let pointer = pointer::join(pointer, key);
         if !scan::is_plain(key) {
             let message = format!("the key `{}` holds an expression; only values may", shorten(key));
             self.problems.push(Problem::new("expression_syntax", pointer.clone(), message));
