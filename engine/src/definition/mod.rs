@@ -13,6 +13,7 @@ mod expression;
 mod graph;
 mod language_schema;
 mod model;
+mod output;
 mod pointer;
 mod problem;
 mod prompt;

@@ -68,6 +68,8 @@ pub(super) struct Workflow {
     /// The run's output: any value, with expressions.
     #[schemars(with = "Value")]
     pub output: Loose<Value>,
+    /// JSON Schema (2020-12) of the run's output.
+    pub output_schema: Loose<SchemaText>,
 }
 
 /// What applies to every step unless the step says otherwise; for each kind, keys that its steps start from.
