@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{
     commands::complete_attempts::{Expansion, Outcome, Wake},
-    definition::{Action, Bindings, Budget, ExpressionError, MapPlan, Step, Template, WaitPlan, parse_duration},
+    definition::{Action, Bindings, Budget, ExpressionError, MapPlan, Schema, Step, Template, WaitPlan, parse_duration},
     error::ErrorClass,
-    executor::{StepContext, StepError, StepKind},
+    executor::{StepContext, StepError, StepKind, Usage},
     id::StepIx,
     payload::Payload,
     store::rows::Lease,
@@ -123,7 +123,7 @@ fn finish(job: &Job, bindings: &Bindings) -> Result<Outcome, StepError> {
         Some(template) => template.render_payload(bindings).map_err(expression)?,
         None => Payload::null(),
     };
-    Ok(Outcome::Succeeded { output, usage: None })
+    check_output("the run's output", job.version.dag.output_schema.as_ref(), output, None)
 }
 
 async fn carry_out(shared: &Shared, job: &Job, ix: StepIx, step: &Step, bindings: &Bindings) -> Result<Outcome, StepError> {
@@ -140,7 +140,7 @@ async fn carry_out(shared: &Shared, job: &Job, ix: StepIx, step: &Step, bindings
         (Action::Map(plan), Lease::FILLED) => {
             // On the heap: every step's future would otherwise have room for the queries of a map's end, and is moved with it.
             let output = Box::pin(gather::gather(shared, job, ix, plan, bindings)).await?;
-            check_output(step, output, None)
+            check_step_output(step, output, None)
         }
         (Action::Map(plan), _) => Box::pin(expand(step, plan, bindings)).await,
     }
@@ -165,7 +165,7 @@ async fn task(shared: &Shared, job: &Job, step: &Step, kind: &str, config: &Temp
         return Ok(Outcome::Released);
     }
     let output = timed(job, step, kind.as_ref(), &context, config).await?;
-    check_output(step, output.output, output.usage)
+    check_step_output(step, output.output, output.usage)
 }
 
 /// One attempt within its own limit and what is left of the step's.
@@ -193,17 +193,20 @@ async fn timed(
 }
 
 fn done(step: &Step, output: Value) -> Result<Outcome, StepError> {
-    check_output(step, Payload::from(&output), None)
+    check_step_output(step, Payload::from(&output), None)
 }
 
-fn check_output(step: &Step, output: Payload, usage: Option<crate::executor::Usage>) -> Result<Outcome, StepError> {
-    if let Some(schema) = &step.output {
-        let value: Value =
-            output.parse().map_err(|e| StepError::new(ErrorClass::Internal, format!("the step's output is not JSON: {e}")))?;
+fn check_step_output(step: &Step, output: Payload, usage: Option<Usage>) -> Result<Outcome, StepError> {
+    check_output("the output", step.output.as_ref(), output, usage)
+}
+
+fn check_output(what: &str, schema: Option<&Schema>, output: Payload, usage: Option<Usage>) -> Result<Outcome, StepError> {
+    if let Some(schema) = schema {
+        let value: Value = output.parse().map_err(|e| StepError::new(ErrorClass::Internal, format!("{what} is not JSON: {e}")))?;
         let violations = schema.check(&value);
         if let Some(first) = violations.first() {
             let more = if violations.len() > 1 { format!(" (and {} more)", violations.len() - 1) } else { String::new() };
-            let message = format!("the output misses its schema at `{}`: {}{more}", first.pointer, first.message);
+            let message = format!("{what} misses its schema at `{}`: {}{more}", first.pointer, first.message);
             let mut error = StepError::new(ErrorClass::SchemaInvalid, message).details(serde_json::json!({ "violations": violations }));
             error.usage = usage;
             return Err(error);
