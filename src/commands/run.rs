@@ -234,7 +234,7 @@ fn note_start(started: StartedRun, compiled: &Compiled) {
     output::note(format!("run {} of {}{again}", started.id, compiled.dag.name));
 }
 
-/// The queues of the steps, in the file's order, none twice. What comes between steps is on their queues too.
+/// The queues of the steps, none twice. What comes between steps is on their queues too.
 fn queues_of(compiled: &Compiled) -> Vec<String> {
     let mut queues: Vec<String> = Vec::new();
     for step in &compiled.dag.steps {
