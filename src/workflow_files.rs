@@ -23,7 +23,7 @@ pub struct WorkflowFile {
     root: PathBuf,
 }
 
-/// What came of a file: the workflow, or every problem of it and of the prompts it may name.
+/// What came of a file: the workflow, or every problem of it.
 pub type Outcome = Result<Compiled, Vec<Problem>>;
 
 /// The files the paths stand for: a file is itself, a folder every `*.yaml` and `*.yml` in it and below, except in folders of
@@ -88,45 +88,49 @@ fn walk(folder: &Path, root: &Path, found: &mut Vec<WorkflowFile>) -> Result<(),
     Ok(())
 }
 
-/// Reads and compiles every file; the outcomes are in the files' order. A folder of prompts is read once; its problems are reported once,
-/// with the first file that would have used it.
-pub fn check(files: &[WorkflowFile], kinds: &StepKinds) -> Vec<Outcome> {
-    let mut folders: BTreeMap<PathBuf, Option<PromptFolder>> = BTreeMap::new();
+/// What came of the files.
+#[derive(Default)]
+pub struct Checked {
+    /// Of each file, in the files' order.
+    pub workflows: Vec<Outcome>,
+    /// Of the prompts in the folders beside them, each once. Workflows that name none of these prompts are as good as ever.
+    pub prompts: Vec<Problem>,
+}
+
+impl Checked {
+    /// Is every workflow valid?
+    pub fn all_valid(&self) -> bool {
+        self.workflows.iter().all(Outcome::is_ok)
+    }
+
+    /// Every problem: those of the prompts first, which bring forth others.
+    pub fn problems(&self) -> Vec<&Problem> {
+        self.prompts.iter().chain(self.workflows.iter().filter_map(|outcome| outcome.as_ref().err()).flatten()).collect()
+    }
+}
+
+/// Reads and compiles every file. A folder of prompts is read once.
+pub fn check(files: &[WorkflowFile], kinds: &StepKinds) -> Checked {
+    let mut folders: BTreeMap<PathBuf, PromptFolder> = BTreeMap::new();
     let mut names: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let mut checked = Vec::with_capacity(files.len());
+    let mut checked = Checked { workflows: Vec::with_capacity(files.len()), prompts: Vec::new() };
     for file in files {
-        let mut problems = Vec::new();
         let folder = prompts_of(file);
-        let prompts = folders.entry(folder.clone()).or_insert_with(|| match PromptFolder::read(&folder) {
-            Ok(prompts) => Some(prompts),
-            Err(found) => {
-                problems.extend(found);
-                None
-            }
+        let prompts = folders.entry(folder).or_insert_with_key(|folder| {
+            let (prompts, problems) = PromptFolder::read_sound(folder);
+            checked.prompts.extend(problems);
+            prompts
         });
-        let outcome = match read(&file.path) {
-            Err(found) => Err(found),
-            Ok(source) => match prompts {
-                Some(prompts) => compile(&source, kinds, prompts).and_then(|compiled| only_one(&mut names, &file.path, &source, compiled)),
-                // Without its prompts a file can't be judged; every reference to one would look wrong.
-                None => Err(Vec::new()),
-            },
-        };
-        checked.push(outcome.map_err(|found| {
-            problems.extend(found);
-            problems
-        }));
+        let compiled = read(&file.path)
+            .and_then(|source| compile(&source, kinds, prompts).and_then(|compiled| only_one(&mut names, &file.path, &source, compiled)));
+        checked.workflows.push(compiled);
     }
     checked
 }
 
 fn read(path: &Path) -> Result<Source, Vec<Problem>> {
-    let text = fs::read(path).map_err(|error| vec![unreadable(path, format!("cannot be read: {error}"))])?;
-    let text = String::from_utf8(text).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        vec![unreadable(path, format!("is not UTF-8 (byte {valid})"))]
-    })?;
-    Source::parse(&path.display().to_string(), &text)
+    let bytes = fs::read(path).map_err(|error| vec![unreadable(path, format!("cannot be read: {error}"))])?;
+    Source::parse_bytes(&path.display().to_string(), &bytes)
 }
 
 /// A name stands for one workflow: the second file of a name would become a version of the first's.
@@ -196,5 +200,56 @@ mod tests {
         assert_eq!(of("deep/b.yaml"), given.join("deep/prompts"), "never above what was given");
         fs::create_dir(given.join("prompts")).expect("made");
         assert_eq!(of("deep/b.yaml"), given.join("prompts"));
+    }
+
+    fn write(folder: &Path, files: &[(&str, &[u8])]) {
+        for (file, text) in files {
+            let path = folder.join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, text).expect("written");
+        }
+    }
+
+    fn checked(folder: &Path) -> Checked {
+        let files = find(&[folder.to_owned()]).expect("files");
+        check(&files, &krowoc_steps::kinds(krowoc_steps::StepsConfig::default()))
+    }
+
+    fn asks(name: &str, prompt: &str) -> String {
+        format!("krowoc: v1\nname: {name}\nsteps:\n  ask: {{llm: {{model: sim/instant, prompt: {prompt}}}}}\n")
+    }
+
+    #[test]
+    fn a_broken_prompt_stops_only_the_workflows_that_name_it_and_is_reported_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (good, bad, worse) = (asks("good", "good"), asks("bad", "bad"), asks("worse", "bad@1").replace("steps", "stps"));
+        write(
+            folder.path(),
+            &[
+                ("a-good.yaml", good.as_bytes()),
+                ("b-bad.yaml", bad.as_bytes()),
+                ("c-worse.yaml", worse.as_bytes()),
+                ("prompts/good.md", b"Hello."),
+                ("prompts/bad.md", b"Hello {{ who }}."),
+            ],
+        );
+        let checked = checked(folder.path());
+        let codes = |problems: &[Problem]| problems.iter().map(|p| p.code).collect::<Vec<_>>();
+        assert_eq!(codes(&checked.prompts), ["undeclared_variable"]);
+        let [good, bad, worse] = checked.workflows.as_slice() else { panic!("three files") };
+        assert!(good.is_ok(), "{good:?}");
+        assert_eq!(codes(bad.as_ref().expect_err("its prompt is broken")), ["broken_prompt"]);
+        let worse = codes(worse.as_ref().expect_err("it has problems of its own"));
+        assert!(worse.contains(&"unknown_key"), "{worse:?}");
+        assert!(!checked.all_valid());
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_reported_with_its_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), &[("a.yaml", b"krowoc: v1\nname: \xff\n"), ("prompts/p.md", b"Hello\nyou \xff.")]);
+        let checked = checked(folder.path());
+        let places = checked.problems().into_iter().map(|p| (p.code, p.span.map(|s| (s.line, s.column)))).collect::<Vec<_>>();
+        assert_eq!(places, [("invalid_utf8", Some((2, 5))), ("invalid_utf8", Some((2, 7)))]);
     }
 }

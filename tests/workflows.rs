@@ -57,6 +57,26 @@ fn every_example_of_the_language_is_valid() {
     }
 }
 
+#[test]
+fn every_key_of_the_language_is_explained() {
+    let text = fs::read_to_string(root().join("docs/language.md")).expect("the document");
+    let schema = krowoc_engine::definition::json_schema(&krowoc_steps::kinds(StepsConfig::default()));
+    let keys = |at: &str| schema.pointer(at).and_then(Value::as_object).unwrap_or_else(|| panic!("no {at}")).keys();
+    let all = ["/properties", "/$defs/Step/properties", "/$defs/MapStep/properties", "/$defs/WaitStep/properties"];
+    let kinds = ["llm", "http"].map(|kind| format!("/$defs/kind_{kind}/properties"));
+    for at in all.into_iter().chain(kinds.iter().map(String::as_str)) {
+        for key in keys(at).filter(|key| !text.contains(&format!("`{key}`"))) {
+            panic!("docs/language.md does not explain `{key}` of {at}");
+        }
+    }
+    let classes = krowoc_engine::ErrorClass::ALL.into_iter().map(krowoc_engine::ErrorClass::name);
+    // Those of steps that this version does not have.
+    let later = ["budget_exceeded", "rejected", "expired", "child_failed"];
+    for class in classes.filter(|class| !later.contains(class) && !text.contains(&format!("`{class}`"))) {
+        panic!("docs/language.md does not explain the class `{class}`");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_document_is_split_read_part_by_part_and_summarized() {
     let bench = Bench::new().await;

@@ -6,6 +6,7 @@ use crate::{
     executor::StepKinds,
     id::{FrameIx, ScopePath, StepIx, VersionId},
     lifecycle::FrameState,
+    path,
     store::{rows::Lease, workers, workflows},
 };
 use sqlx::PgConnection;
@@ -89,19 +90,18 @@ impl Version {
     }
 
     /// A step's address as people write it: `review[3].findings`; `keys` name items from the outermost inwards, numbers where absent.
+    /// No two steps have the same, whatever their keys are: providers are told it as an idempotency key.
     pub fn path(&self, scope: &ScopePath, step: i16, keys: &[Option<String>]) -> String {
-        let mut path = String::new();
-        for (at, (map, item)) in scope.segments().enumerate() {
-            path.push_str(&self.dag.step(map).id);
-            match keys.get(at).and_then(Option::as_ref) {
-                Some(key) => path.push_str(&format!("[{key}].")),
-                None => path.push_str(&format!("[{item}].")),
-            }
-        }
-        match self.step(step) {
-            Some((_, step)) => path + &step.id,
-            None if step == Lease::FINISH => path + "output",
-            None => path + "entry",
+        let mut keys = keys.iter();
+        let key = |_: &ScopePath, _, _| keys.next().cloned().flatten();
+        let own = match self.step(step) {
+            Some((ix, _)) => return path::print(&self.dag, scope, ix, key),
+            None if step == Lease::FINISH => "output",
+            None => "entry",
+        };
+        match path::print_scope(&self.dag, scope, key) {
+            item if item.is_empty() => own.to_owned(),
+            item => format!("{item}.{own}"),
         }
     }
 }
@@ -154,4 +154,25 @@ pub struct Registry {
     pub kinds: Arc<StepKinds>,
     /// The versions it has met.
     pub versions: Arc<Versions>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::compiled;
+
+    #[test]
+    fn no_two_items_have_the_same_address_whatever_their_keys_are() {
+        let inner = "{over: [1], key: \"${{ item }}\", steps: {c: {t: 1}}}";
+        let steps = format!("  m: {{map: {{over: [1], as: o, key: \"${{{{ o }}}}\", steps: {{n: {{map: {inner}}}}}}}}}");
+        let dag = Arc::into_inner(compiled(&steps).dag).expect("the only holder");
+        let version = Version::new(VersionId(1), dag, vec![0; 3]);
+        let scope = ScopePath::root().item(StepIx(0), 0).item(StepIx(1), 0);
+        let path = |keys: [&str; 2]| version.path(&scope, 2, &keys.map(|key| Some(key.to_owned())));
+        assert_eq!(path(["a", "b"]), "m[a].n[b].c");
+        assert_eq!(version.path(&scope, 2, &[Some("a".into()), None]), "m[a].n[0].c");
+        assert_eq!(version.path(&scope, Lease::ENTRY, &[]), "m[0].n[0].entry");
+        assert_eq!(version.path(&ScopePath::root(), Lease::FINISH, &[]), "output");
+        assert_ne!(path(["a].n[b", "c"]), path(["a", "b].n[c"]));
+    }
 }

@@ -107,6 +107,17 @@ async fn failures_are_retried_then_dead_lettered_and_waits_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_output_misses_its_schema_fails_once_and_for_all() {
+    let f = Fixture::new(WorkerConfig::default()).await;
+    let text = "krowoc: v1\nname: o\nsteps:\n  a:\n    noop: ${{ input.x }}\noutput: {n: '${{ steps.a.output }}'}\noutput_schema: {type: object, properties: {n: {type: integer}}}\n";
+    assert_eq!(f.run(text, json!({"x": 7})).await, ("succeeded".into(), json!({"n": 7})));
+    let (status, error) = f.run(text, json!({"x": "seven"})).await;
+    assert_eq!((status.as_str(), &error["class"]), ("failed", &json!("schema_invalid")), "{error}");
+    assert!(error["message"].as_str().is_some_and(|m| m.contains("the run's output misses its schema at `/n`")), "{error}");
+    f.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_run_ends_at_once_and_stops_what_is_in_flight() {
     let f = Fixture::new(WorkerConfig { concurrency: 8, lease: Duration::from_secs(1), ..Default::default() }).await;
     let run =

@@ -8,7 +8,7 @@ use crate::{
     output,
     signals::Signals,
     watch::Watch,
-    workflow_files,
+    workflow_files::{self, Checked},
 };
 use anyhow::{Context, bail};
 use clap::Args;
@@ -126,19 +126,19 @@ impl Project {
             let files = workflow_files::find(&[workflows])?;
             anyhow::Ok(workflow_files::check(&files, &kinds))
         });
-        let mut checked = match checked.await? {
+        let checked = match checked.await? {
             Ok(checked) => checked,
             // No file yet: one may come.
             Err(error) => {
                 tracing::warn!("{error:#}");
-                Vec::new()
+                Checked::default()
             }
         };
-        let problems: Vec<Problem> = checked.iter_mut().filter_map(|outcome| outcome.as_mut().err()).flat_map(std::mem::take).collect();
-        let complete = checked.iter().all(Result::is_ok);
+        let problems: Vec<Problem> = checked.problems().into_iter().cloned().collect();
+        let complete = checked.all_valid();
         let mut queues = BTreeSet::from(["default".to_owned()]);
         let mut found = BTreeSet::new();
-        for compiled in checked.into_iter().flatten() {
+        for compiled in checked.workflows.into_iter().flatten() {
             let registered = self.engine.register(&Scope::local("dev"), &compiled).await?;
             queues.extend(compiled.dag.steps.iter().map(|step| step.queue.clone()));
             if self.registered.insert(registered.workflow.clone(), registered.id) != Some(registered.id) {
@@ -153,18 +153,18 @@ impl Project {
                 self.registered.remove(&name);
             }
         }
-        self.report(&problems, complete)?;
+        self.report(&problems)?;
         self.serve(queues).await
     }
 
-    fn report(&mut self, problems: &[Problem], complete: bool) -> anyhow::Result<()> {
-        if !complete {
+    fn report(&mut self, problems: &[Problem]) -> anyhow::Result<()> {
+        if !problems.is_empty() {
             eprint!("{}", validate::report(&problems.iter().collect::<Vec<_>>(), self.colour)?);
             output::line("Not valid   see above; last good versions stay registered")?;
         } else if self.broken {
             output::line("Valid again")?;
         }
-        self.broken = !complete;
+        self.broken = !problems.is_empty();
         Ok(())
     }
 

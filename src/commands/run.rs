@@ -17,7 +17,7 @@ use clap::Args;
 use krowoc_engine::{
     Engine, Error, Payload, RunId, Scope,
     commands::{Local, StartRun, StartedRun},
-    definition::{Compiled, Problem},
+    definition::Compiled,
     queries::queues,
     worker::{Serves, Worker, WorkerConfig},
 };
@@ -88,13 +88,12 @@ impl Run {
             bail!("{} holds {} workflows: name the file of the one to run", self.file.display(), files.len());
         }
         let checked = workflow_files::check(&files, &config.step_kinds());
-        match checked.into_iter().next() {
-            Some(Ok(compiled)) => Ok(Some(compiled)),
-            Some(Err(problems)) => {
-                let problems: Vec<&Problem> = problems.iter().collect();
-                output::note(report(&problems, config.log.colour && std::io::stderr().is_terminal())?.trim_end());
-                Ok(None)
-            }
+        if !checked.all_valid() {
+            output::note(report(&checked.problems(), config.log.colour && std::io::stderr().is_terminal())?.trim_end());
+            return Ok(None);
+        }
+        match checked.workflows.into_iter().flatten().next() {
+            Some(compiled) => Ok(Some(compiled)),
             None => bail!("{} is not a workflow file", self.file.display()),
         }
     }
@@ -240,7 +239,7 @@ fn note_start(started: StartedRun, compiled: &Compiled) {
     output::note(format!("run {} of {}{again}", started.id, compiled.dag.name));
 }
 
-/// The queues of the steps, in the file's order, none twice. What comes between steps is on their queues too.
+/// The queues of the steps, none twice. What comes between steps is on their queues too.
 fn queues_of(compiled: &Compiled) -> Vec<String> {
     let mut queues: Vec<String> = Vec::new();
     for step in &compiled.dag.steps {

@@ -40,24 +40,24 @@ enum Format {
 impl Validate {
     pub fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let (files, unread) = workflow_files::find_all(&self.paths);
-        let mut checked: Vec<Outcome> = unread.into_iter().map(|problem| Err(vec![problem])).collect();
-        checked.extend(workflow_files::check(&files, &config.step_kinds()));
-        let problems: Vec<&Problem> = checked.iter().filter_map(|outcome| outcome.as_ref().err()).flatten().collect();
+        let mut checked = workflow_files::check(&files, &config.step_kinds());
+        checked.workflows.splice(0..0, unread.into_iter().map(|problem| Err(vec![problem])));
+        let problems = checked.problems();
         match self.format {
             Format::Json => output::json(&problems)?,
             Format::Text => {
                 let colour = config.log.colour && std::io::stdout().is_terminal();
                 output::bytes(report(&problems, colour)?.as_bytes())?;
-                output::line(summary(&checked, problems.len()))?;
+                output::line(summary(&checked.workflows, problems.len()))?;
             }
         }
-        Ok(if checked.iter().all(Outcome::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
 fn summary(checked: &[Outcome], problems: usize) -> String {
     let bad = checked.iter().filter(|outcome| outcome.is_err()).count();
-    if bad == 0 {
+    if problems == 0 {
         return format!("{} valid", count(checked.len(), "workflow"));
     }
     format!("{}; {} of {} not valid", count(problems, "problem"), bad, count(checked.len(), "workflow"))

@@ -61,9 +61,9 @@ pub(super) fn assemble(definition: &Value, prompts: Arc<BTreeMap<String, PromptV
         steps,
         frames,
         input: draft.input,
-        output: draft.output,
+        output: draft.output.map(|(_, template)| template),
         output_reads: numbers.reads(output_reads),
-        output_schema: None,
+        output_schema: draft.output_schema,
         timeout: draft.timeout,
         prompts,
     })

@@ -24,7 +24,7 @@ pub struct Dag {
     pub output: Option<Template>,
     /// What `output` looks at.
     pub output_reads: Reads,
-    /// What the run's output must satisfy.
+    /// What the run's output must satisfy, checked when it has been computed.
     pub output_schema: Option<Schema>,
     /// Wall clock for the whole run.
     pub timeout: Option<Duration>,

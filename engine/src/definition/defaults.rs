@@ -3,10 +3,11 @@
 use super::pointer;
 use serde_json::{Map, Value, json};
 
-/// Three attempts, 1 s doubling to 60 s, full jitter; only what may pass by itself is tried again.
-fn retry() -> Value {
+/// Three attempts, 1 s doubling to 60 s, full jitter; only what may pass by itself is tried again. What calls nothing outside comes to
+/// the same each time, so it has one attempt.
+fn retry(attempts: u16) -> Value {
     json!({
-        "attempts": 3,
+        "attempts": attempts,
         "backoff": {"kind": "exponential", "initial": "1s", "max": "60s", "jitter": "full"},
         "errors": ["timeout", "network", "overloaded", "server_error", "schema_invalid"],
         "on_lost": "retry"
@@ -66,8 +67,8 @@ pub(super) fn fill(step: &mut Map<String, Value>, kind: &str, calls_out: bool, s
         return;
     }
     let applies = |key: &str| if calls_out { shared.get(key) } else { None };
-    let timeout = if calls_out { json!({"attempt": ATTEMPT_TIMEOUT}) } else { json!({}) };
-    for (key, start) in [("retry", retry()), ("timeout", timeout)] {
+    let (attempts, timeout) = if calls_out { (3, json!({"attempt": ATTEMPT_TIMEOUT})) } else { (1, json!({})) };
+    for (key, start) in [("retry", retry(attempts)), ("timeout", timeout)] {
         let mut whole = start;
         for layer in [applies(key), step.get(key)].into_iter().flatten() {
             overlay(&mut whole, layer);

@@ -28,7 +28,9 @@ pub(super) struct Draft {
     pub name: String,
     pub timeout: Option<Duration>,
     pub input: Option<Schema>,
-    pub output: Option<Template>,
+    /// As written, and compiled.
+    pub output: Option<(Value, Template)>,
+    pub output_schema: Option<Schema>,
     pub steps: Vec<DraftStep>,
     pub frames: Vec<DraftFrame>,
 }
@@ -90,7 +92,8 @@ impl Reader {
         draft.name = self.required(file.name, "/name").map(|n| n.0).unwrap_or_default();
         draft.timeout = self.positive(file.timeout, "/timeout");
         draft.input = self.take(file.input, "/input").and_then(|s| self.schema(&s.0, "/input"));
-        draft.output = self.take(file.output, "/output").and_then(|v| self.template(&v, "/output"));
+        draft.output = self.take(file.output, "/output").and_then(|v| self.template(&v, "/output").map(|template| (v, template)));
+        draft.output_schema = self.take(file.output_schema, "/output_schema").and_then(|s| self.schema(&s.0, "/output_schema"));
         draft.frames.push(DraftFrame::default());
         let mut bodies = VecDeque::new();
         bodies.extend(self.required(file.steps, "/steps").map(|steps| (0, steps, "/steps".to_owned())));
@@ -376,10 +379,19 @@ pub(super) fn is_expression(text: &str) -> bool {
     inner.is_some_and(|t| !t.contains("${{"))
 }
 
+/// The reference that a text is and nothing else.
+pub(super) fn sole_lookup(text: &str) -> Option<Reference> {
+    plain_lookup(&Template::compile(&text.into(), "").ok()?, inner_text(text)?)
+}
+
 /// What stands in a string that is one expression.
 fn plain_text(value: &Loose<Value>) -> Option<String> {
     let Loose::Good(Value::String(text)) = value else { return None };
-    is_expression(text).then(|| text.trim()[3..].trim_end_matches('}').trim().to_owned())
+    inner_text(text).map(str::to_owned)
+}
+
+fn inner_text(text: &str) -> Option<&str> {
+    is_expression(text).then(|| text.trim()[3..].trim_end_matches('}').trim())
 }
 
 /// The reference that the template is and nothing else.

@@ -1,6 +1,7 @@
 //! What the language's schema finds wrong, as problems that a person can act on: one for each mistake, at the innermost place.
 
-use super::{Problem, language_schema, pointer, suggest::suggest};
+use super::{Problem, language_schema, model, pointer, suggest::suggest};
+use crate::error::ErrorClass;
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind as Kind};
 use serde_json::Value;
 
@@ -173,6 +174,9 @@ fn unknown_value(at: &str, value: &Value, options: &[Value]) -> Problem {
     if at == "/krowoc" {
         return Problem::new("unknown_value", at, format!("this version of Krowoc reads `krowoc: v1`, not {}", shown(value)));
     }
+    if let Some(why) = final_class(at, value) {
+        return Problem::new("unknown_value", at, format!("{} is never retried", shown(value))).help(why);
+    }
     let list = options.iter().map(shown).collect::<Vec<_>>().join(", ");
     let problem = match options {
         [only] => Problem::new("unknown_value", at, format!("expected {}, found {}", shown(only), shown(value))),
@@ -182,6 +186,13 @@ fn unknown_value(at: &str, value: &Value, options: &[Value]) -> Problem {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem,
     }
+}
+
+/// Why a class that there is can't be retried.
+fn final_class(at: &str, value: &Value) -> Option<&'static str> {
+    let listed = at.rsplit_once('/').is_some_and(|(list, _)| list.ends_with("/retry/errors"));
+    let class = ErrorClass::ALL.into_iter().find(|class| listed && value.as_str() == Some(class.name()));
+    class.and_then(model::why_final)
 }
 
 fn ends_with_expression(branches: &Value) -> bool {

@@ -68,6 +68,8 @@ pub(super) struct Workflow {
     /// The run's output: any value, with expressions.
     #[schemars(with = "Value")]
     pub output: Loose<Value>,
+    /// JSON Schema (2020-12) of the run's output.
+    pub output_schema: Loose<SchemaText>,
 }
 
 /// What applies to every step unless the step says otherwise; for each kind, keys that its steps start from.
@@ -153,7 +155,7 @@ pub(super) struct WaitStep {
 }
 
 /// When and how often a failed attempt is followed by another. Keys that are left out come from `defaults`, then from the engine:
-/// 3 attempts, waits from 1s doubling to 60s with full jitter.
+/// 3 attempts (1 for steps that call nothing outside), waits from 1s doubling to 60s with full jitter.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
@@ -164,10 +166,38 @@ pub(super) struct Retry {
     /// The time before the next attempt.
     pub backoff: Loose<BackoffFile>,
     /// The classes of failure that are retried. `rate_limited` waits for the provider's time and counts as no attempt.
-    #[schemars(extend("uniqueItems" = true))]
+    // Versions that are stored may name any class.
+    #[schemars(with = "Vec<RetriedClass>", extend("uniqueItems" = true))]
     pub errors: Loose<Vec<ErrorClass>>,
     /// Whether a step whose worker vanished starts again.
     pub on_lost: Loose<OnLost>,
+}
+
+/// A class of failure that another attempt may follow.
+struct RetriedClass;
+
+impl JsonSchema for RetriedClass {
+    fn schema_name() -> Cow<'static, str> {
+        "ErrorClass".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = ErrorClass::ALL.into_iter().filter(|class| why_final(*class).is_none()).map(ErrorClass::name).collect();
+        json_schema!({"type": "string", "enum": names})
+    }
+}
+
+/// Why it means nothing to list a class among those that are retried.
+pub(super) fn why_final(class: ErrorClass) -> Option<&'static str> {
+    Some(match class {
+        ErrorClass::Lost => "`on_lost` says whether a step whose worker vanished starts again",
+        ErrorClass::TotalTimeout => "the step's time is over then; raise `timeout.total`",
+        ErrorClass::RunTimeout => "the run's time is over then; raise its `timeout`",
+        ErrorClass::ToleranceExceeded => "it ends a map; raise `tolerate`, or retry the steps inside",
+        ErrorClass::BudgetExceeded | ErrorClass::Rejected | ErrorClass::Expired | ErrorClass::ChildFailed => {
+            "no other attempt follows this class"
+        }
+        _ => return None,
+    })
 }
 
 /// Growing waits.

@@ -15,7 +15,7 @@ pub(super) fn push(pointer: &mut String, segment: &str) {
 }
 
 /// A pointer with a segment added.
-pub(super) fn join(pointer: &str, segment: &str) -> String {
+pub fn join(pointer: &str, segment: &str) -> String {
     let mut joined = String::with_capacity(pointer.len() + segment.len() + 1);
     joined.push_str(pointer);
     push(&mut joined, segment);

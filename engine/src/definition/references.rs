@@ -6,13 +6,14 @@ use super::{
     dag::{Action, Reads, WaitPlan},
     draft::Draft,
     expression::{Reference, Segment, Template},
+    output,
     schema::{JsonType, Lookup, Schema},
     structure::ROOTS,
     suggest::{advise, suggest},
 };
 use crate::id::StepIx;
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What is resolved: indexes are those of the draft.
 #[derive(Default)]
@@ -37,10 +38,15 @@ pub(super) fn resolve(draft: &Draft) -> Resolved {
     for ix in 0..draft.steps.len() {
         pass.step(ix);
     }
-    if let Some(output) = &draft.output {
+    if let Some((_, output)) = &draft.output {
         let mut reads = Reads::default();
         pass.template(output, Site { frame: 0, items: 0, step: None }, &mut reads);
         pass.done.output_reads = sorted(reads);
+    }
+    if let Some(schema) = &draft.output_schema {
+        let output = draft.output.as_ref().map(|(value, template)| (value, template));
+        let problems = output::check(output, schema, &|reference| pass.types_of(reference));
+        pass.done.problems.extend(problems);
     }
     pass.done
 }
@@ -77,7 +83,7 @@ impl<'a> Pass<'a> {
         let count = json!({"type": "integer"});
         let counted = json!({
             "type": "object",
-            "properties": {"total": count, "succeeded": count, "failed": count, "skipped": count},
+            "properties": {"total": count, "succeeded": count, "failed": count},
             "additionalProperties": false
         });
         Self {
@@ -329,6 +335,21 @@ impl<'a> Pass<'a> {
             None => Some(format!("there are: {}", known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", "))),
         };
         self.done.problems.push(with_help(problem, help));
+    }
+
+    /// The types of what the run's output refers to, where a schema has them.
+    fn types_of(&self, reference: &Reference) -> Option<BTreeSet<JsonType>> {
+        let (of, path) = match (reference.root.as_str(), reference.path.as_slice()) {
+            ("input", path) => (SchemaOf::Input, path),
+            ("steps", [Segment::Key(id), Segment::Key(word), path @ ..]) if word == "output" => {
+                (SchemaOf::Step(self.visible(id, 0)?.1), path)
+            }
+            _ => return None,
+        };
+        match self.schema(of)?.type_at(path) {
+            Lookup::Known(types) => Some(types),
+            _ => None,
+        }
     }
 
     fn schema(&self, of: SchemaOf) -> Option<&Schema> {

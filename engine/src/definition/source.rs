@@ -49,18 +49,7 @@ impl Source {
 
     /// The same from bytes, which must be UTF-8.
     pub fn parse_bytes(file: &str, bytes: &[u8]) -> Result<Self, Vec<Problem>> {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self::parse(file, text),
-            Err(e) => {
-                let valid = String::from_utf8_lossy(&bytes[..e.valid_up_to()]);
-                let line = valid.matches('\n').count() as u32 + 1;
-                let column = valid.rsplit('\n').next().map_or(0, |l| l.chars().count()) as u32 + 1;
-                let mut problem = Problem::new("invalid_utf8", "", "the file is not UTF-8").help("save it as UTF-8");
-                problem.file = Some(file.into());
-                problem.span = Some(Span { line, column, offset: e.valid_up_to(), length: 1 });
-                Err(vec![problem])
-            }
-        }
+        utf8(file, bytes).map_err(|problem| vec![problem]).and_then(|text| Self::parse(file, text))
     }
 
     /// The file's name as given.
@@ -167,6 +156,19 @@ impl Source {
     fn span_at(&self, location: Location) -> Span {
         span_in(&self.text, location)
     }
+}
+
+/// The bytes of a file as text; a problem at the first that is none.
+pub(super) fn utf8<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Problem> {
+    std::str::from_utf8(bytes).map_err(|e| {
+        let valid = String::from_utf8_lossy(&bytes[..e.valid_up_to()]);
+        let line = valid.matches('\n').count() as u32 + 1;
+        let column = valid.rsplit('\n').next().map_or(0, |l| l.chars().count()) as u32 + 1;
+        let mut problem = Problem::new("invalid_utf8", "", "the file is not UTF-8").help("save it as UTF-8");
+        problem.file = Some(file.into());
+        problem.span = Some(Span { line, column, offset: e.valid_up_to(), length: 1 });
+        problem
+    })
 }
 
 /// Parses with a stack of its own: the parser recurses, and its frames for [`Source::MAX_DEPTH`] levels are more than a thread of

@@ -114,11 +114,11 @@ pub struct ItemView {
     pub key: Option<String>,
     /// Where it stands as a whole.
     pub status: StepStatus,
-    /// Its steps, in the file's order.
+    /// Its steps, each after those it waits for, then by id.
     pub steps: Vec<StepView>,
 }
 
-/// The run's own steps, in the file's order.
+/// The run's own steps, each after those it waits for, then by id: the order of a file's keys means nothing and is not kept.
 pub async fn steps(conn: &mut PgConnection, scope: &Scope, run: RunId, dag: &Dag) -> Result<Vec<StepView>> {
     // A run that is being stopped carries out nothing that it has not begun.
     let over = header(conn, scope, run).await?.status != RunStatus::Running;

@@ -40,7 +40,7 @@ pub struct StepUsage {
     pub tokens: Tokens,
 }
 
-/// Usage by step, in the file's order; steps that called no model are left out.
+/// Usage by step, in the graph's order (each after those it waits for, then by id); steps that called no model are left out.
 pub async fn by_step(conn: &mut PgConnection, scope: &Scope, run: RunId, dag: &Dag) -> Result<Vec<StepUsage>> {
     header(conn, scope, run).await?;
     // A regular expression, not `->>`: that refuses the whole document when the provider's raw part holds `\u0000`. Within a JSON string

@@ -2,13 +2,14 @@
 
 use super::{
     gather,
+    pace::Pace,
     shared::{Job, Shared},
 };
 use crate::{
     commands::complete_attempts::{Expansion, Outcome, Wake},
-    definition::{Action, Bindings, ExpressionError, MapPlan, Step, Template, WaitPlan, parse_duration},
+    definition::{Action, Bindings, Budget, ExpressionError, MapPlan, Schema, Step, Template, WaitPlan, parse_duration},
     error::ErrorClass,
-    executor::{StepContext, StepError, StepKind},
+    executor::{StepContext, StepError, StepKind, Usage},
     id::StepIx,
     payload::Payload,
     store::rows::Lease,
@@ -122,7 +123,7 @@ fn finish(job: &Job, bindings: &Bindings) -> Result<Outcome, StepError> {
         Some(template) => template.render_payload(bindings).map_err(expression)?,
         None => Payload::null(),
     };
-    Ok(Outcome::Succeeded { output, usage: None })
+    check_output("the run's output", job.version.dag.output_schema.as_ref(), output, None)
 }
 
 async fn carry_out(shared: &Shared, job: &Job, ix: StepIx, step: &Step, bindings: &Bindings) -> Result<Outcome, StepError> {
@@ -139,9 +140,9 @@ async fn carry_out(shared: &Shared, job: &Job, ix: StepIx, step: &Step, bindings
         (Action::Map(plan), Lease::FILLED) => {
             // On the heap: every step's future would otherwise have room for the queries of a map's end, and is moved with it.
             let output = Box::pin(gather::gather(shared, job, ix, plan, bindings)).await?;
-            check_output(step, output, None)
+            check_step_output(step, output, None)
         }
-        (Action::Map(plan), _) => expand(step, plan, bindings),
+        (Action::Map(plan), _) => Box::pin(expand(step, plan, bindings)).await,
     }
 }
 
@@ -164,7 +165,7 @@ async fn task(shared: &Shared, job: &Job, step: &Step, kind: &str, config: &Temp
         return Ok(Outcome::Released);
     }
     let output = timed(job, step, kind.as_ref(), &context, config).await?;
-    check_output(step, output.output, output.usage)
+    check_step_output(step, output.output, output.usage)
 }
 
 /// One attempt within its own limit and what is left of the step's.
@@ -192,17 +193,20 @@ async fn timed(
 }
 
 fn done(step: &Step, output: Value) -> Result<Outcome, StepError> {
-    check_output(step, Payload::from(&output), None)
+    check_step_output(step, Payload::from(&output), None)
 }
 
-fn check_output(step: &Step, output: Payload, usage: Option<crate::executor::Usage>) -> Result<Outcome, StepError> {
-    if let Some(schema) = &step.output {
-        let value: Value =
-            output.parse().map_err(|e| StepError::new(ErrorClass::Internal, format!("the step's output is not JSON: {e}")))?;
+fn check_step_output(step: &Step, output: Payload, usage: Option<Usage>) -> Result<Outcome, StepError> {
+    check_output("the output", step.output.as_ref(), output, usage)
+}
+
+fn check_output(what: &str, schema: Option<&Schema>, output: Payload, usage: Option<Usage>) -> Result<Outcome, StepError> {
+    if let Some(schema) = schema {
+        let value: Value = output.parse().map_err(|e| StepError::new(ErrorClass::Internal, format!("{what} is not JSON: {e}")))?;
         let violations = schema.check(&value);
         if let Some(first) = violations.first() {
             let more = if violations.len() > 1 { format!(" (and {} more)", violations.len() - 1) } else { String::new() };
-            let message = format!("the output misses its schema at `{}`: {}{more}", first.pointer, first.message);
+            let message = format!("{what} misses its schema at `{}`: {}{more}", first.pointer, first.message);
             let mut error = StepError::new(ErrorClass::SchemaInvalid, message).details(serde_json::json!({ "violations": violations }));
             error.usage = usage;
             return Err(error);
@@ -233,7 +237,7 @@ fn sleep(plan: &WaitPlan, bindings: &Bindings) -> Result<Outcome, StepError> {
     Ok(Outcome::Sleep(wake))
 }
 
-fn expand(step: &Step, plan: &MapPlan, bindings: &Bindings) -> Result<Outcome, StepError> {
+async fn expand(step: &Step, plan: &MapPlan, bindings: &Bindings) -> Result<Outcome, StepError> {
     let unfit = |message: String| StepError::new(ErrorClass::Expression, message);
     let items = match plan.over.render(bindings).map_err(expression)? {
         Value::Array(items) => items,
@@ -247,18 +251,25 @@ fn expand(step: &Step, plan: &MapPlan, bindings: &Bindings) -> Result<Outcome, S
         return done(step, output);
     }
     let items: Vec<String> = items.iter().map(Value::to_string).collect();
-    let keys = plan.key.as_ref().map(|key| keys(plan, key, &items, bindings)).transpose()?;
+    let keys = match &plan.key {
+        Some(key) => Some(keys(&plan.item, key, &items, bindings).await?),
+        None => None,
+    };
     Ok(Outcome::Expanded(Expansion { items, keys }))
 }
 
 /// Each item's key, as a JSON string; two items with one key are an error that names both.
-fn keys(plan: &MapPlan, key: &Template, items: &[String], bindings: &Bindings) -> Result<Vec<String>, StepError> {
+async fn keys(name: &str, key: &Template, items: &[String], bindings: &Bindings) -> Result<Vec<String>, StepError> {
+    let mut budget = Budget::for_items(items.len());
+    let mut pace = Pace::new();
     let mut seen = HashSet::with_capacity(items.len());
     let mut keys = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
+        pace.rest().await;
         let mut bindings = bindings.clone();
-        bindings.item(&plan.item, Payload::from_json_text(item.as_str()));
-        let key = match key.render(&bindings).map_err(expression)? {
+        bindings.item(name, Payload::from_json_text(item.as_str()));
+        let rendered = key.render_within(&bindings, &mut budget);
+        let key = match rendered.map_err(|error| expression(error.of(format_args!("the key of item {at}"))))? {
             Value::String(text) => text,
             Value::Number(n) => n.to_string(),
             other => {
@@ -281,5 +292,36 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    fn template(source: &str) -> Template {
+        Template::compile(&json!(source), "/key").expect("a template")
+    }
+
+    #[tokio::test]
+    async fn many_keys_leave_the_thread_to_others_meanwhile() {
+        let heard = Arc::new(AtomicBool::new(false));
+        let other = heard.clone();
+        // On the only thread there is: it runs where the loop lets it.
+        tokio::spawn(async move { other.store(true, Relaxed) });
+        let items: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
+        let keys = keys("n", &template("${{ 'k' ~ n }}"), &items, &Bindings::default()).await.expect("keys");
+        assert_eq!((keys.len(), keys[7].as_str()), (20_000, "\"k7\""));
+        assert!(heard.load(Relaxed));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_would_take_for_ever_fails_and_is_named() {
+        let items = ["1".to_owned(), "1000000".to_owned()];
+        let error = keys("n", &template("${{ range(n) | list | length }}"), &items, &Bindings::default()).await.expect_err("too dear");
+        assert_eq!(error.class, ErrorClass::Expression);
+        assert!(error.message.starts_with("the key of item 1: ") && error.message.contains("too much work"), "{error}");
     }
 }

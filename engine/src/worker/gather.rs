@@ -1,8 +1,11 @@
 //! A map whose items have ended: its output, gathered from their results in the order of the items, a page at a time.
 
-use super::shared::{Job, Shared};
+use super::{
+    pace::Pace,
+    shared::{Job, Shared},
+};
 use crate::{
-    definition::{Bindings, MapPlan},
+    definition::{Bindings, Budget, MapPlan},
     error::ErrorClass,
     executor::StepError,
     id::{RunId, ScopePath, StepIx},
@@ -36,18 +39,21 @@ pub(super) async fn gather(shared: &Shared, job: &Job, map: StepIx, plan: &MapPl
     }
     let Some(collect) = &plan.collect else { return Ok(Payload::from(&counted(counts.total, counts.failed))) };
     let gather = Gather { job, map, plan, total: counts.total.unsigned_abs() };
+    let mut budget = Budget::for_items(gather.total as usize);
+    let mut pace = Pace::new();
     let mut output = String::from("[");
     for from in (0..gather.total).step_by(PAGE as usize) {
         let page = gather.page(&mut conn, from).await?;
         for item in from..gather.total.min(from + PAGE) {
+            pace.rest().await;
             if output.len() > 1 {
                 output.push(',');
             }
             match page.bind(bindings, &gather, item) {
                 Some(bindings) => {
                     let value = collect
-                        .render_payload(&bindings)
-                        .map_err(|e| StepError::new(ErrorClass::Expression, format!("`collect` of item {item}: {}", e.message)))?;
+                        .render_payload_within(&bindings, &mut budget)
+                        .map_err(|e| StepError::new(ErrorClass::Expression, e.of(format_args!("`collect` of item {item}")).message))?;
                     output.push_str(value.as_str());
                 }
                 None => output.push_str("null"),

@@ -11,6 +11,7 @@ mod execute;
 mod gather;
 mod heartbeat;
 mod loader;
+mod pace;
 mod reconnect;
 mod shared;
 

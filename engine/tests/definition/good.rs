@@ -159,8 +159,15 @@ fn plans_policies_and_defaults_are_compiled() {
     assert_eq!((backoff.kind, backoff.jitter), (BackoffKind::Exponential, Jitter::Full));
     assert_eq!((backoff.initial, backoff.max), (Duration::from_secs(2), Duration::from_secs(60)));
     let (_, count) = step(&dag, "review.words.count");
-    assert_eq!((count.retry.attempts, count.timeout.attempt), (3, None), "the file's defaults are for steps that call out");
+    assert_eq!((count.retry.attempts, count.timeout.attempt), (1, None), "defaults are for steps that call out");
     assert!(!count.retry.fail_when_lost);
+}
+
+#[test]
+fn what_calls_nothing_outside_has_one_attempt_unless_it_says_otherwise_itself() {
+    let steps = "a: {transform: 1}, b: {transform: 1, retry: {attempts: 2}}, c: {http: {url: 'http://x'}}";
+    let dag = compiled(&format!("krowoc: v1\nname: t\ndefaults: {{retry: {{attempts: 5}}}}\nsteps: {{{steps}}}")).expect("right").dag;
+    assert_eq!(["a", "b", "c"].map(|id| step(&dag, id).1.retry.attempts), [1, 2, 5]);
 }
 
 #[test]

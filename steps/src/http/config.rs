@@ -1,7 +1,7 @@
 //! What may stand under `http:`.
 
 use crate::net::shown_text;
-use krowoc_engine::definition::{Check, parse_duration};
+use krowoc_engine::definition::{Check, join_pointer, parse_duration};
 use reqwest::{StatusCode, Url};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -156,7 +156,7 @@ pub(super) fn validate(config: &Value, check: &mut Check<'_>) {
     }
     for (name, _) in config.get("headers").and_then(Value::as_object).into_iter().flatten() {
         if name.parse::<reqwest::header::HeaderName>().is_err() {
-            let pointer = format!("/headers/{}", name.replace('~', "~0").replace('/', "~1"));
+            let pointer = join_pointer("/headers", name);
             check.problem("invalid_header", &pointer, format!("`{name}` is no header name"));
         }
     }

@@ -1,6 +1,6 @@
 //! What may stand under `llm:`.
 
-use krowoc_engine::definition::{Check, PromptVersion, Schema, advise};
+use krowoc_engine::definition::{Check, PromptVersion, Schema, advise, join_pointer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -116,7 +116,7 @@ fn validate_vars(reference: &str, prompt: &PromptVersion, vars: Option<&Value>, 
     let vars = vars.and_then(Value::as_object).unwrap_or(&none);
     let declared: Vec<&str> = prompt.variables.keys().map(String::as_str).collect();
     for (name, value) in vars {
-        let pointer = format!("/vars/{}", name.replace('~', "~0").replace('/', "~1"));
+        let pointer = join_pointer("/vars", name);
         let Some(schema) = prompt.variables.get(name) else {
             let message = format!("prompt `{reference}` declares no variable `{name}`");
             let help = advise(name, "declared", &declared).unwrap_or_else(|| "leave `vars` out".into());

@@ -1,6 +1,6 @@
 //! What expressions see: payloads as text, parsed when an expression looks inside, once.
 
-use super::{ExpressionError, RunFacts, Segment, limits::MAX_OUTPUT, path};
+use super::{ExpressionError, RunFacts, Segment, limits::MAX_OUTPUT, meter::SPENT, path};
 use crate::payload::Payload;
 use minijinja::{
     Error, ErrorKind, Value,
@@ -55,9 +55,9 @@ impl Bindings {
         scope.roots.iter().map(|(name, _)| &**name).chain(fixed.into_iter().flatten()).collect()
     }
 
-    /// The context for minijinja.
-    pub(super) fn context(&self) -> Value {
-        Value::from_dyn_object(self.0.clone())
+    /// The context for minijinja, with what was spent before (see `meter`).
+    pub(super) fn context(&self, spent: u64) -> Value {
+        Value::from_object(Context { scope: self.0.clone(), spent })
     }
 
     /// The payload text at a path, without building anything where that is possible.
@@ -83,7 +83,7 @@ impl Bindings {
         }
         match path::find(slot.0.payload.as_str(), inner) {
             Ok(Some(text)) if text.len() > MAX_OUTPUT => Err(format!("the result is larger than {} MiB", MAX_OUTPUT >> 20)),
-            Ok(Some(text)) => Ok(Found::Part(text)),
+            Ok(Some(text)) => Ok(Found::Part { text, scanned: end_in(slot.0.payload.as_str(), text) }),
             // Absent, or a character of a string: minijinja knows, and says what is missing.
             Ok(None) => Ok(Found::Elsewhere),
             Err(error) => Err(unreadable(&error)),
@@ -101,10 +101,38 @@ impl std::fmt::Debug for Bindings {
 pub(super) enum Found<'a> {
     /// A payload as it was bound.
     Whole(&'a Payload),
-    /// The text of a value inside a payload.
-    Part(&'a str),
+    /// The text of a value inside a payload, and how much of the payload was read to find it.
+    Part { text: &'a str, scanned: usize },
     /// Nothing that can be had as text.
     Elsewhere,
+}
+
+impl<'a> Found<'a> {
+    /// The text, if there is one.
+    pub(super) fn text(&self) -> Option<&'a str> {
+        match self {
+            Self::Whole(payload) => Some(payload.as_str()),
+            Self::Part { text, .. } => Some(text),
+            Self::Elsewhere => None,
+        }
+    }
+}
+
+/// Where a part of a text ends in it.
+fn end_in(text: &str, part: &str) -> usize {
+    (part.as_ptr() as usize + part.len()).saturating_sub(text.as_ptr() as usize)
+}
+
+#[derive(Debug)]
+struct Context {
+    scope: Arc<Scope>,
+    spent: u64,
+}
+
+impl Object for Context {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        if key.as_str() == Some(SPENT) { Some(Value::from(self.spent)) } else { self.scope.get_value(key) }
+    }
 }
 
 #[derive(Clone, Default, Debug)]
@@ -208,6 +236,11 @@ fn unreadable(error: &serde_json::Error) -> String {
 }
 
 impl ExpressionError {
+    /// The same, with the one of many renders that it happened in.
+    pub(crate) fn of(self, render: impl std::fmt::Display) -> Self {
+        Self { message: format!("{render}: {}", self.message), ..self }
+    }
+
     pub(super) fn new(pointer: &str, source: &str, why: impl std::fmt::Display) -> Self {
         Self { pointer: pointer.to_owned(), message: format!("`${{{{ {} }}}}`: {why}", super::shorten(source)) }
     }

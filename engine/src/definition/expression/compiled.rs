@@ -4,7 +4,8 @@ use super::{
     Bindings, ExpressionError, Reference, Segment,
     bindings::Found,
     language::LANGUAGE,
-    limits::{MAX_NESTING, MAX_SOURCE},
+    limits::{MAX_NESTING, MAX_SOURCE, SCANNED_PER_FUEL},
+    meter,
     rewrite::{Level, Rewriter},
     shorten,
     syntax::bare,
@@ -53,16 +54,11 @@ impl Compiled {
         if !rewriter.faults.is_empty() {
             return Err(rewriter.faults.into_iter().map(|fault| problem(fault.message, fault.help)).collect());
         }
-        let expression = LANGUAGE.compile_expression_owned(code).map_err(|e| vec![problem(why(&e), None)])?;
+        let expression = LANGUAGE.compile_expression_owned(meter::metered(&code)).map_err(|e| vec![problem(why(&e), None)])?;
         let mut roots: Vec<String> = rewriter.lookups.iter().map(|lookup| lookup.root.clone()).collect();
         roots.sort_unstable();
         roots.dedup();
-        let reference = |lookup: super::rewrite::Lookup| Reference {
-            root: lookup.root,
-            path: lookup.path,
-            pointer: pointer.to_owned(),
-            guarded: lookup.guarded,
-        };
+        let reference = |lookup: super::rewrite::Lookup| Reference { root: lookup.root, path: lookup.path, pointer: pointer.to_owned() };
         // `null` is written like a variable and is none.
         let bare = bare(&tree).filter(|(root, _)| roots.contains(root));
         let compiled = Self { source: source.to_owned(), pointer: pointer.to_owned(), bare, roots, expression };
@@ -77,73 +73,76 @@ impl Compiled {
         self.bare.is_some()
     }
 
-    fn find<'b>(&self, bindings: &'b Bindings) -> Result<Found<'b>, ExpressionError> {
-        match &self.bare {
-            Some((root, path)) => bindings.find(root, path).map_err(|why| self.error(why)),
-            None => Ok(Found::Elsewhere),
+    fn find<'b>(&self, bindings: &'b Bindings, room: &mut Room) -> Result<Found<'b>, ExpressionError> {
+        let Some((root, path)) = &self.bare else { return Ok(Found::Elsewhere) };
+        let found = bindings.find(root, path).map_err(|why| self.error(why))?;
+        if let Found::Part { scanned, .. } = found {
+            room.spend(scanned as u64 / SCANNED_PER_FUEL).map_err(|why| self.error(why))?;
         }
+        Ok(found)
     }
 
-    fn evaluate(&self, bindings: &Bindings) -> Result<Value, ExpressionError> {
+    fn evaluate(&self, bindings: &Bindings, room: &mut Room) -> Result<Value, ExpressionError> {
         if let Some(root) = self.roots.iter().find(|root| !bindings.has(root)) {
             let known = bindings.known();
             let advice = suggest(root, known.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             return Err(self.error(format!("there is no `{root}` here{advice}")));
         }
-        self.expression.eval(bindings.context()).map_err(|e| self.error(why(&e)))
-    }
-
-    /// The payload that the expression is, if it is one as a whole: handing it on makes nothing, whatever its size.
-    pub(super) fn whole(&self, bindings: &Bindings) -> Result<Option<Json>, ExpressionError> {
-        match self.find(bindings)? {
-            Found::Whole(payload) => self.parsed(payload.as_str()).map(Some),
-            _ => Ok(None),
-        }
+        meter::evaluate(&self.expression, bindings, &mut room.spent).map_err(|e| self.error(why(&e)))
     }
 
     fn parsed(&self, text: &str) -> Result<Json, ExpressionError> {
         serde_json::from_str(text).map_err(|e| self.error(format!("a payload can't be read as JSON: {e}")))
     }
 
+    /// The value as JSON, where it is all that is rendered: a whole payload is handed on, whatever its size, for it makes nothing.
+    pub(super) fn alone(&self, bindings: &Bindings, room: &mut Room) -> Result<Json, ExpressionError> {
+        match self.find(bindings, room)? {
+            Found::Whole(payload) => self.parsed(payload.as_str()),
+            found => self.json_of(found, bindings, room),
+        }
+    }
+
     /// The value as JSON.
     pub(super) fn json(&self, bindings: &Bindings, room: &mut Room) -> Result<Json, ExpressionError> {
-        let text = match self.find(bindings)? {
-            Found::Whole(payload) => payload.as_str(),
-            Found::Part(text) => text,
-            Found::Elsewhere => return to_json(&self.evaluate(bindings)?, room).map_err(|why| self.error(why)),
-        };
-        room.take(text.len()).map_err(|why| self.error(why))?;
-        self.parsed(text)
+        self.json_of(self.find(bindings, room)?, bindings, room)
+    }
+
+    fn json_of(&self, found: Found<'_>, bindings: &Bindings, room: &mut Room) -> Result<Json, ExpressionError> {
+        match found.text() {
+            Some(text) => {
+                room.take(text.len()).map_err(|why| self.error(why))?;
+                self.parsed(text)
+            }
+            None => to_json(&self.evaluate(bindings, room)?, room).map_err(|why| self.error(why)),
+        }
     }
 
     /// The value as a payload of its own.
-    pub(super) fn payload(&self, bindings: &Bindings) -> Result<Payload, ExpressionError> {
-        Ok(match self.find(bindings)? {
+    pub(super) fn payload(&self, bindings: &Bindings, room: &mut Room) -> Result<Payload, ExpressionError> {
+        Ok(match self.find(bindings, room)? {
             Found::Whole(payload) => payload.clone(),
-            Found::Part(text) => Payload::from_json_text(text),
-            Found::Elsewhere => Payload::from(&to_json(&self.evaluate(bindings)?, &mut Room::new()).map_err(|why| self.error(why))?),
+            Found::Part { text, .. } => Payload::from_json_text(text),
+            Found::Elsewhere => Payload::from(&self.json_of(Found::Elsewhere, bindings, room)?),
         })
     }
 
     /// Appends the value as JSON text.
     pub(super) fn write(&self, bindings: &Bindings, out: &mut String, room: &mut Room) -> Result<(), ExpressionError> {
-        let text = match self.find(bindings)? {
-            Found::Whole(payload) => payload.as_str(),
-            Found::Part(text) => text,
-            Found::Elsewhere => {
-                let json = to_json(&self.evaluate(bindings)?, room).map_err(|why| self.error(why))?;
-                super::push_json(out, &json);
-                return Ok(());
+        let found = self.find(bindings, room)?;
+        match found.text() {
+            Some(text) => {
+                room.take(text.len()).map_err(|why| self.error(why))?;
+                out.push_str(text);
             }
-        };
-        room.take(text.len()).map_err(|why| self.error(why))?;
-        out.push_str(text);
+            None => super::push_json(out, &self.json_of(found, bindings, room)?),
+        }
         Ok(())
     }
 
     /// Appends the value to a text.
     pub(super) fn append(&self, bindings: &Bindings, out: &mut String, room: &mut Room) -> Result<(), ExpressionError> {
-        append_text(out, &self.evaluate(bindings)?, room).map_err(|why| self.error(why))
+        append_text(out, &self.evaluate(bindings, room)?, room).map_err(|why| self.error(why))
     }
 }
 

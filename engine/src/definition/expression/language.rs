@@ -1,6 +1,6 @@
 //! The one minijinja environment: what expressions and prompts may name. No clock, no chance, no files, no escaping for HTML.
 
-use super::{filters, limits, lookup, value};
+use super::{filters, limits, lookup, meter, value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 use std::sync::LazyLock;
 
@@ -76,6 +76,7 @@ pub(in crate::definition) static LANGUAGE: LazyLock<Environment<'static>> = Lazy
     });
     environment.add_filter(CONCAT, filters::concat);
     lookup::add_to(&mut environment);
+    meter::add_to(&mut environment);
     filters::add_to(&mut environment);
     environment
 });

@@ -8,7 +8,7 @@ use minijinja::{
 };
 use std::sync::Arc;
 
-/// Fuel for one render. One unit pays for one instruction, two items or 64 bytes: enough to handle texts of ten megabytes and lists
+/// Fuel for one render, all expressions of the template together (see `meter`). One unit pays for one instruction, two items or 64 bytes: enough to handle texts of ten megabytes and lists
 /// of a hundred thousand items, and spent within a second even by a build without optimisation (a tenth of that with it).
 pub(in crate::definition) const FUEL: u64 = 500_000;
 
@@ -30,6 +30,8 @@ pub(in crate::definition) const MAX_NESTING: usize = 160;
 
 /// A node is as dear as an item that one of minijinja's own filters visits.
 const NODES_PER_FUEL: u64 = 2;
+/// A path is followed through the text of a payload faster than values are made of it.
+pub(super) const SCANNED_PER_FUEL: u64 = 512;
 /// As minijinja charges for bytes.
 const BYTES_PER_FUEL: u64 = 64;
 

@@ -8,6 +8,7 @@ mod filters;
 pub(super) mod language;
 pub(super) mod limits;
 mod lookup;
+mod meter;
 mod path;
 pub(super) mod rewrite;
 mod scan;
@@ -19,8 +20,9 @@ pub(super) mod tests;
 
 pub use bindings::Bindings;
 pub(super) use compiled::check_nesting;
+pub use meter::Budget;
 
-use super::Problem;
+use super::{Problem, pointer};
 use crate::payload::Payload;
 use compiled::Compiled;
 use serde_json::{Map, Value};
@@ -94,25 +96,41 @@ impl Template {
 
     /// Renders the value. A string that is only an expression keeps the expression's type.
     pub fn render(&self, bindings: &Bindings) -> Result<Value, ExpressionError> {
-        if let Node::Expression(expression) = &self.0.root
-            && let Some(value) = expression.whole(bindings)?
-        {
-            return Ok(value);
+        self.value(bindings, &mut Room::new())
+    }
+
+    /// The same as one of many renders that share a budget.
+    pub fn render_within(&self, bindings: &Bindings, budget: &mut Budget) -> Result<Value, ExpressionError> {
+        within(budget, |room| self.value(bindings, room))
+    }
+
+    fn value(&self, bindings: &Bindings, room: &mut Room) -> Result<Value, ExpressionError> {
+        match &self.0.root {
+            Node::Expression(expression) => expression.alone(bindings, room),
+            root => root.render(bindings, room),
         }
-        self.0.root.render(bindings, &mut Room::new())
     }
 
     /// The same as text; a template that is only a bare reference to a whole payload (`${{ steps.x.output }}`, `${{ input }}`,
     /// `${{ item }}`) hands that payload on without parsing it.
     pub fn render_payload(&self, bindings: &Bindings) -> Result<Payload, ExpressionError> {
+        self.payload(bindings, &mut Room::new())
+    }
+
+    /// The same as one of many renders that share a budget.
+    pub fn render_payload_within(&self, bindings: &Bindings, budget: &mut Budget) -> Result<Payload, ExpressionError> {
+        within(budget, |room| self.payload(bindings, room))
+    }
+
+    fn payload(&self, bindings: &Bindings, room: &mut Room) -> Result<Payload, ExpressionError> {
         if let Some(constant) = &self.0.constant {
             return Ok(constant.clone());
         }
         if let Node::Expression(expression) = &self.0.root {
-            return expression.payload(bindings);
+            return expression.payload(bindings, room);
         }
         let mut text = String::new();
-        self.0.root.write(bindings, &mut text, &mut Room::new())?;
+        self.0.root.write(bindings, &mut text, room)?;
         Ok(Payload::from_json_text(text))
     }
 
@@ -175,6 +193,14 @@ impl Node {
     }
 }
 
+fn within<T>(budget: &mut Budget, render: impl FnOnce(&mut Room) -> Result<T, ExpressionError>) -> Result<T, ExpressionError> {
+    let before = budget.spent();
+    let mut room = Room::with_spent(before);
+    let rendered = render(&mut room);
+    budget.take(room.spent.saturating_sub(before));
+    rendered
+}
+
 fn text(pointer: &str, parts: &[Part], bindings: &Bindings, room: &mut Room) -> Result<String, ExpressionError> {
     let mut text = String::new();
     for part in parts {
@@ -234,7 +260,7 @@ impl Compiler {
     }
 
     fn field(&mut self, key: &str, item: &Value, pointer: &str) -> Node {
-        let pointer = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
+        let pointer = pointer::join(pointer, key);
         if !scan::is_plain(key) {
             let message = format!("the key `{}` holds an expression; only values may", shorten(key));
             self.problems.push(Problem::new("expression_syntax", pointer.clone(), message));
@@ -304,9 +330,6 @@ pub struct Reference {
     pub path: Vec<Segment>,
     /// Pointer of the string that holds it.
     pub pointer: String,
-    /// The expression provides for its absence: it stands before `default`, in a test `is defined`, in the test of an inline `if`,
-    /// or in a branch or operand that such a test has asked about.
-    pub guarded: bool,
 }
 
 /// One step of a lookup.

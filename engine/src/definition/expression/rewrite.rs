@@ -9,7 +9,7 @@ use super::{
     Segment,
     language::{self, FILTERS, FUNCTIONS, TESTS},
     lookup::Mode,
-    syntax::{Subscript, collect_tested, comparison, literal, quoted, unwind},
+    syntax::{Subscript, comparison, literal, quoted, unwind},
 };
 use crate::definition::suggest::{advise, suggest};
 use minijinja::machinery::ast::{BinOpKind, Call, CallArg, CallType, Expr, Filter, Test, UnaryOpKind};
@@ -55,7 +55,6 @@ impl Code {
 pub(in crate::definition) struct Lookup {
     pub(in crate::definition) root: String,
     pub(in crate::definition) path: Vec<Segment>,
-    pub(in crate::definition) guarded: bool,
     /// Is the path all of it: no subscript is computed?
     pub(in crate::definition) constant: bool,
     /// Byte offset in the source.
@@ -77,10 +76,6 @@ pub(in crate::definition) struct Rewriter {
     pub(in crate::definition) faults: Vec<Fault>,
     /// Names that the template itself assigns, innermost last.
     pub(in crate::definition) locals: Vec<Vec<String>>,
-    /// Inside the test of an inline if.
-    in_test: usize,
-    /// Lookups that an enclosing test has asked about.
-    tested: Vec<(String, Vec<Segment>)>,
 }
 
 impl Rewriter {
@@ -135,18 +130,13 @@ impl Rewriter {
                 Code::new(text, Level::Compare)
             }
             Expr::IfExpr(choice) => {
-                self.in_test += 1;
                 let test = self.used(&choice.test_expr).at(Level::Or);
-                self.in_test -= 1;
-                let known = self.tested.len();
-                collect_tested(&choice.test_expr, &mut self.tested);
                 let yes = self.write(&choice.true_expr, mode).at(Level::Or);
                 let no = match &choice.false_expr {
                     Some(no) => self.write(no, mode).at(Level::If),
                     None if mode.absent_allowed() => language::ABSENT.to_owned(),
                     None => format!("({}|{})", language::ABSENT, language::NO_ELSE),
                 };
-                self.tested.truncate(known);
                 Code::new(format!("{yes} if {test} else {no}"), Level::If)
             }
             Expr::Filter(filter) => self.filter(expr, filter, mode),
@@ -208,12 +198,7 @@ impl Rewriter {
         let arithmetic = level > Level::Compare;
         let operand = if arithmetic { Mode::SEEN } else { Mode::USED };
         let left_text = self.write(left, operand).at(left_level);
-        let known = self.tested.len();
-        if logical {
-            collect_tested(left, &mut self.tested);
-        }
         let right_text = self.write(right, if logical { mode } else { operand }).at(next);
-        self.tested.truncate(known);
         let code = Code::new(format!("{left_text} {sign} {right_text}"), level);
         if matches!(op, BinOpKind::Add | BinOpKind::Mul) && mode.weighed() { code.filtered(language::WEIGH) } else { code }
     }
@@ -245,11 +230,8 @@ impl Rewriter {
         let (base_text, name) = match base {
             Expr::Var(var) => {
                 if !self.is_local(var.id) {
-                    let guarded = mode.absent_allowed()
-                        || self.in_test > 0
-                        || self.tested.iter().any(|(root, tested)| root == var.id && path.starts_with(tested));
                     let offset = var.span().start_offset as usize;
-                    self.lookups.push(Lookup { root: var.id.to_owned(), path, guarded, constant, offset });
+                    self.lookups.push(Lookup { root: var.id.to_owned(), path, constant, offset });
                 }
                 (var.id.to_owned(), var.id)
             }

@@ -3,7 +3,7 @@
 use super::Segment;
 use minijinja::{
     Value,
-    machinery::ast::{BinOpKind, CompareOpKind, Expr, UnaryOpKind},
+    machinery::ast::{CompareOpKind, Expr, UnaryOpKind},
     value::ValueKind,
 };
 
@@ -58,19 +58,6 @@ pub(in crate::definition) fn bare(expr: &Expr) -> Option<(String, Vec<Segment>)>
     let (base, subscripts) = unwind(expr);
     let Expr::Var(var) = base else { return None };
     Some((var.id.to_owned(), subscripts.iter().map(Subscript::segment).collect::<Option<_>>()?))
-}
-
-/// The lookups that a test asks about with `is defined` and the like.
-pub(super) fn collect_tested(test: &Expr, tested: &mut Vec<(String, Vec<Segment>)>) {
-    match test {
-        Expr::Test(t) if matches!(t.name, "defined" | "undefined") => tested.extend(bare(&t.expr)),
-        Expr::UnaryOp(op) => collect_tested(&op.expr, tested),
-        Expr::BinOp(op) if matches!(op.op, BinOpKind::ScAnd | BinOpKind::ScOr) => {
-            collect_tested(&op.left, tested);
-            collect_tested(&op.right, tested);
-        }
-        _ => {}
-    }
 }
 
 /// The operator as source.

@@ -1,20 +1,37 @@
 //! From minijinja's values to JSON and to text, faithfully and within [`MAX_OUTPUT`].
 
-use super::limits::{MAX_DEPTH, MAX_OUTPUT};
+use super::limits::{FUEL, MAX_DEPTH, MAX_OUTPUT};
 use minijinja::{Value, value::ValueKind};
 use serde_json::{Map, Number, Value as Json};
 
-/// What a render may still produce.
-pub(in crate::definition) struct Room(usize);
+const TOO_MUCH: &str = "it takes too much work or memory";
+
+/// What a render may still produce, and what its expressions have cost so far.
+pub(in crate::definition) struct Room {
+    bytes: usize,
+    /// Fuel.
+    pub(in crate::definition) spent: u64,
+}
 
 impl Room {
     pub(in crate::definition) fn new() -> Self {
-        Self(MAX_OUTPUT)
+        Self::with_spent(0)
+    }
+
+    /// For a render that has less than all fuel.
+    pub(super) fn with_spent(spent: u64) -> Self {
+        Self { bytes: MAX_OUTPUT, spent }
+    }
+
+    /// Takes fuel for work that minijinja knows nothing of.
+    pub(super) fn spend(&mut self, fuel: u64) -> Result<(), String> {
+        self.spent = self.spent.saturating_add(fuel);
+        if self.spent > FUEL { Err(TOO_MUCH.into()) } else { Ok(()) }
     }
 
     /// Takes `bytes`; the error says that nothing is left.
     pub(in crate::definition) fn take(&mut self, bytes: usize) -> Result<(), String> {
-        self.0 = self.0.checked_sub(bytes).ok_or_else(|| format!("the result is larger than {} MiB", MAX_OUTPUT >> 20))?;
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| format!("the result is larger than {} MiB", MAX_OUTPUT >> 20))?;
         Ok(())
     }
 }
@@ -143,7 +160,7 @@ pub(in crate::definition) fn type_name(value: &Value) -> &'static str {
 pub(in crate::definition) fn why(error: &minijinja::Error) -> String {
     use minijinja::ErrorKind;
     match error.kind() {
-        ErrorKind::OutOfFuel => "it takes too much work or memory".into(),
+        ErrorKind::OutOfFuel => TOO_MUCH.into(),
         ErrorKind::UndefinedError => "an absent value is used; `default(…)` replaces it".into(),
         kind => match error.detail() {
             Some(detail) => detail.to_owned(),

@@ -31,14 +31,25 @@ pub(super) struct Read {
     pub(super) labels_at: Vec<usize>,
 }
 
+/// A file that holds no prompt: what it would have been, as far as it says so, and why it is none.
+pub(super) struct Broken {
+    pub(super) name: String,
+    /// Its version and labels, where they could be read.
+    pub(super) selectors: Vec<String>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Broken {
+    /// Not even the front matter could be read: the name is that of the path.
+    pub(super) fn unread(name: &str, problems: Vec<Problem>) -> Self {
+        Self { name: name.to_owned(), selectors: Vec::new(), problems }
+    }
+}
+
 /// Reads a file; `default_name` is its path in the folder without extension. Every problem at once.
-pub(super) fn read(file: &str, default_name: &str, text: &str) -> Result<Read, Vec<Problem>> {
+pub(super) fn read(file: &str, default_name: &str, text: &str) -> Result<Read, Broken> {
     let place = Place { file, text };
-    let (yaml, body) = split(&place)?;
-    let front = match yaml {
-        Some((start, yaml)) => front_matter(&place, start, yaml)?,
-        None => FrontMatter::default(),
-    };
+    let (front, body) = front_and_body(&place).map_err(|problems| Broken::unread(default_name, problems))?;
     // Positions of the front matter count from its own first line, the second of the file.
     let offset_of = |location: serde_saphyr::Location| place.offset(location.line() + 1, location.column());
     let mut reader = Reader { place: &place, problems: Vec::new() };
@@ -58,12 +69,22 @@ pub(super) fn read(file: &str, default_name: &str, text: &str) -> Result<Read, V
         variables.insert(variable, schema);
     }
     let messages = reader.messages(body, &variables);
-    if !reader.problems.is_empty() {
-        return Err(reader.problems);
-    }
     let version = front.version.map_or(1, |version| version.value);
+    if !reader.problems.is_empty() {
+        let selectors = labels.into_iter().chain([version.to_string()]).collect();
+        return Err(Broken { name, selectors, problems: reader.problems });
+    }
     let (description, tags, model) = (front.description, front.tags, front.model);
     Ok(Read { prompt: PromptVersion { name, version, labels, messages, variables, description, tags, model }, version_at, labels_at })
+}
+
+fn front_and_body<'a>(place: &Place<'a>) -> Result<(FrontMatter, (usize, &'a str)), Vec<Problem>> {
+    let (yaml, body) = split(place)?;
+    let front = match yaml {
+        Some((start, yaml)) => front_matter(place, start, yaml)?,
+        None => FrontMatter::default(),
+    };
+    Ok((front, body))
 }
 
 type FrontAndBody<'a> = (Option<(usize, &'a str)>, (usize, &'a str));

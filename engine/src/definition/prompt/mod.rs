@@ -13,12 +13,12 @@ pub use folder::PromptFolder;
 
 use super::{
     Problem, Schema,
-    expression::{limits::MAX_OUTPUT, value::why},
+    expression::value::{Room, why},
     suggest::advise,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One version of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl PromptVersion {
     pub fn render(&self, vars: &Value) -> Result<Vec<PromptMessage>, String> {
         let said = |why: String| format!("prompt `{}@{}`: {why}", self.name, self.version);
         let values = self.values(vars).map_err(said)?;
-        let mut room = MAX_OUTPUT;
+        let mut room = Room::new();
         let render = |(number, message): (usize, &PromptMessage)| {
             let content = template::Template::compile(&message.content)
                 .map_err(|faults| faults.first().map_or_else(|| "it can't be read".into(), |fault| fault.message.clone()))
@@ -68,13 +68,6 @@ impl PromptVersion {
             Ok(PromptMessage { role: message.role.clone(), content })
         };
         self.messages.iter().enumerate().map(render).collect()
-    }
-
-    /// Declared variables that no message uses: most likely a slip, but no fault.
-    pub fn unused_variables(&self) -> Vec<&str> {
-        let compiled = self.messages.iter().filter_map(|message| template::Template::compile(&message.content).ok());
-        let used: BTreeSet<String> = compiled.flat_map(|template| template.lookups).map(|lookup| lookup.root).collect();
-        self.variables.keys().map(String::as_str).filter(|name| !used.contains(*name)).collect()
     }
 
     /// Every declared variable with its value, checked.

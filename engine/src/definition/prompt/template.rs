@@ -4,9 +4,10 @@
 use crate::definition::expression::{
     check_nesting,
     language::{EMIT, LANGUAGE},
+    limits::FUEL,
     rewrite::{Fault, Level, Lookup, Rewriter},
     syntax::{bare, quoted},
-    value::why,
+    value::{Room, why},
 };
 use minijinja::{
     Error, ErrorKind,
@@ -62,24 +63,26 @@ impl Template {
         Ok(environment)
     }
 
-    /// Renders; takes what it produces from `room`.
-    pub(super) fn render(&self, values: &BTreeMap<String, serde_json::Value>, room: &mut usize) -> Result<String, Error> {
-        let environment = self.load()?;
+    /// Renders; takes what it produces and what it costs from `room`.
+    pub(super) fn render(&self, values: &BTreeMap<String, serde_json::Value>, room: &mut Room) -> Result<String, Error> {
+        let mut environment = self.load()?;
+        environment.set_fuel(Some(FUEL.saturating_sub(room.spent)));
         let context = Value::from_pairs(values.iter().map(|(name, value)| (name.as_str(), Value::from(Serde(value)))));
         let mut out = Bounded { text: Vec::new(), room };
-        environment.get_template("prompt")?.render_captured_to(context, &mut out)?;
+        let rendered = environment.get_template("prompt")?.render_captured_to(context, &mut out)?;
+        out.room.spent += rendered.state().fuel_levels().map_or(0, |(consumed, _)| consumed);
         String::from_utf8(out.text).map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))
     }
 }
 
 struct Bounded<'a> {
     text: Vec<u8>,
-    room: &'a mut usize,
+    room: &'a mut Room,
 }
 
 impl io::Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        *self.room = self.room.checked_sub(bytes.len()).ok_or_else(|| io::Error::other("the prompt is too large"))?;
+        self.room.take(bytes.len()).map_err(|_| io::Error::other("the prompt is too large"))?;
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }

@@ -122,6 +122,38 @@ fn the_same_version_or_label_twice_is_a_problem() {
 }
 
 #[test]
+fn a_file_with_problems_keeps_nobody_from_the_others() {
+    let (sound, broken) = ("---\nname: x\nlabels: [prod]\n---\n1", "---\nname: x\nversion: 2\nlabels: [next]\n---\n{{ y }}");
+    let files = [("a.md", sound), ("b.md", broken), ("c.md", "c"), ("d.md", "---\nunclosed")];
+    let (prompts, problems) = PromptFolder::sound_of_texts(files);
+    let found: Vec<_> = problems.iter().map(|p| (p.code, p.file.as_deref())).collect();
+    assert_eq!(found, [("undeclared_variable", Some("b.md")), ("prompt_syntax", Some("d.md"))]);
+    for sound in ["x@1", "x@prod", "c"] {
+        assert!(prompts.resolve(sound).is_ok(), "{sound}");
+    }
+    // `x` alone is the highest version, which is the broken one; what `x@3` is can't be told either.
+    for broken in ["x", "x@2", "x@next", "x@3", "d", "d@1"] {
+        let problem = prompts.resolve(broken).expect_err(broken);
+        assert_eq!(problem.code, "broken_prompt", "{broken}");
+        assert!(problem.message.contains(if broken.starts_with('x') { "b.md" } else { "d.md" }), "{problem}");
+    }
+    assert_eq!(prompts.resolve("y").expect_err("not there").code, "unknown_prompt");
+    let (prompts, _) = PromptFolder::sound_of_texts([("a.md", sound), ("b.md", sound)]);
+    for doubtful in ["x", "x@1", "x@prod"] {
+        assert_eq!(prompts.resolve(doubtful).expect_err("of two").code, "broken_prompt", "{doubtful}");
+    }
+}
+
+#[test]
+fn the_messages_of_a_prompt_share_its_fuel() {
+    let dear = "# user\n{% for n in range(10000) %}{% if n == 5 %}x{% endif %}{% endfor %}\n";
+    let few = rendered(dear, json!({}));
+    assert!(few.is_ok(), "{few:?}");
+    let many = rendered(&dear.repeat(30), json!({})).expect_err("too dear together");
+    assert!(many.contains("too much work"), "{many}");
+}
+
+#[test]
 fn problems_say_what_where_and_what_to_do() {
     for (text, code, line, column, message, help) in [
         ("---\nname: a\n", "prompt_syntax", 1, 1, "not closed", None),
@@ -256,12 +288,6 @@ fn variables_are_checked_and_none_may_be_missing_or_unknown() {
 }
 
 #[test]
-fn variables_that_no_message_uses_are_told() {
-    let text = "---\nvariables: {a: string, b: string, c: string}\n---\n# system\n{{ a }}\n# user\n{% for x in c %}{% set b = 1 %}{{ b }}{% endfor %}";
-    assert_eq!(prompt(text).unused_variables(), ["b"]);
-}
-
-#[test]
 fn hostile_prompts_end_in_an_error_within_a_second() {
     let loops = |n: usize| format!("{}x{}", "{% for a in range(1000) %}".repeat(n), "{% endfor %}".repeat(n));
     let doubling = format!("{{% set x = ['aaaaaaaa'] %}}{}{{{{ x }}}}", "{% set x = [x, x] %}".repeat(40));
@@ -301,14 +327,15 @@ fn folders_are_read_from_disk() {
     write("triage/notes.txt", b"{{ nothing }}");
     write("triage/.hidden/x.md", b"{{ nothing }}");
     let read = PromptFolder::read(&root);
-    write("broken.md", b"\xff\xfe");
+    write("broken.md", b"a\n\xff\xfe");
     let broken = PromptFolder::read(&root);
     std::fs::remove_dir_all(&root).expect("removed");
 
     let names: Vec<String> = read.expect("prompts").versions().map(|p| p.name.clone()).collect();
     assert_eq!(names, ["triage/classify"]);
     let problems = broken.expect_err("not UTF-8");
-    assert_eq!((problems.len(), problems[0].code), (1, "unreadable"));
+    assert_eq!((problems.len(), problems[0].code), (1, "invalid_utf8"));
+    assert_eq!(problems[0].span.map(|s| (s.line, s.column)), Some((2, 1)));
     assert!(problems[0].file.as_deref().is_some_and(|file| file.ends_with("broken.md")));
     assert_eq!(PromptFolder::read(&root).expect("a folder that is not there").versions().count(), 0);
 }

@@ -1,7 +1,7 @@
 //! What the validator found, in words for people who write files and prompts.
 
 use super::Violation;
-use crate::definition::suggest::suggest;
+use crate::definition::{pointer::join, suggest::suggest};
 use jsonschema::{
     JsonType, ValidationError,
     error::{TypeKind, ValidationErrorKind as Kind},
@@ -27,10 +27,6 @@ pub(super) fn violations(error: &ValidationError<'_>, schema: &Value) -> Vec<Vio
 fn not_allowed(pointer: &str, key: &str, near: Option<&str>) -> Violation {
     let advice = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     Violation { pointer: join(pointer, key), message: format!("`{key}` is not allowed here{advice}") }
-}
-
-fn join(pointer: &str, key: &str) -> String {
-    format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// The keys that stand in the schema beside the keyword that refused one.

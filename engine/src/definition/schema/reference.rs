@@ -1,6 +1,7 @@
 //! `$ref` in a schema: inside the document, to something, and not round in a circle.
 
 use super::Violation;
+use crate::definition::pointer;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 
@@ -88,10 +89,10 @@ fn walk<'a>(value: &'a Value, pointer: String, visit: &mut dyn FnMut(&'a Map<Str
         Value::Object(schema) => {
             visit(schema, &pointer);
             for (keyword, inner) in schema {
-                let at = format!("{pointer}/{}", escaped(keyword));
+                let at = pointer::join(&pointer, keyword);
                 match inner {
                     Value::Object(named) if MAPS.contains(&keyword.as_str()) => {
-                        named.iter().for_each(|(name, schema)| walk(schema, format!("{at}/{}", escaped(name)), visit));
+                        named.iter().for_each(|(name, schema)| walk(schema, pointer::join(&at, name), visit));
                     }
                     _ if DATA.contains(&keyword.as_str()) => {}
                     inner => walk(inner, at, visit),
@@ -101,10 +102,6 @@ fn walk<'a>(value: &'a Value, pointer: String, visit: &mut dyn FnMut(&'a Map<Str
         Value::Array(items) => items.iter().enumerate().for_each(|(n, item)| walk(item, format!("{pointer}/{n}"), visit)),
         _ => {}
     }
-}
-
-fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// Does `from` lead to `goal` through schemas of the same value only?

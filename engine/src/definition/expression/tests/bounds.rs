@@ -77,6 +77,43 @@ fn hostile_expressions_end_in_an_error_within_a_second() {
     }
 }
 
+#[test]
+fn the_expressions_of_a_template_share_its_fuel() {
+    let dear = "${{ range(100000) | list | length }}";
+    assert!(compile(json!(dear)).render(&bindings()).is_ok());
+    let (list, text) = (json!(vec![dear; 50]), json!(dear.repeat(50)));
+    for many in [list, text] {
+        let start = cpu_time();
+        for error in [compile(many.clone()).render(&bindings()).err(), compile(many).render_payload(&bindings()).err()] {
+            assert!(error.expect("too dear together").message.contains("too much work"));
+        }
+        assert!(cpu_time() - start < Duration::from_secs(2));
+    }
+    // What is cheap may be written as often as one likes, and so may what is only handed on.
+    let cheap = json!(vec![json!(["${{ input.n + 1 }}", "${{ input.text }}"]); 5_000]);
+    assert!(compile(cheap).render(&bindings()).is_ok());
+}
+
+#[test]
+fn renders_share_a_budget_that_grows_with_the_items() {
+    let mut b = bindings();
+    let items: Vec<String> = (0..10_000).map(|n| format!("item {n} of a long list")).collect();
+    b.item("long", Payload::from(&json!(items)));
+    // A path that is followed through a large text costs something too.
+    for (source, most) in [("${{ range(2000) | list | length }}", 40), ("${{ long[9999] }}", 100)] {
+        let template = compile(json!(source));
+        let renders = |budget: u64| {
+            let mut budget = Budget(budget);
+            let ended = (0..).find_map(|n| Some((n, template.render_within(&b, &mut budget).err()?))).expect("bounded");
+            assert!(ended.1.message.contains("too much work"), "{}", ended.1);
+            ended.0
+        };
+        let (few, more) = (renders(20_000), renders(40_000));
+        assert!(few >= 3 && few < more && more <= most, "{source}: {few} {more}");
+    }
+    assert!(Budget::for_items(1).0 > limits::FUEL && Budget::for_items(1_000_000).0 > Budget::for_items(1).0);
+}
+
 /// The time that this thread has had a processor for: the machine may have other work. The clock's, where the system does not tell.
 pub(in crate::definition) fn cpu_time() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
