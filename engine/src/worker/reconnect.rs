@@ -40,6 +40,12 @@ impl Reconnect {
         Self { task, options: options.clone(), pauses, pause: None }
     }
 
+    /// With pauses no longer than this: for what must be back as soon as the database is.
+    pub fn at_most(mut self, longest: Duration) -> Self {
+        self.pauses.max_interval = longest;
+        self
+    }
+
     /// A connection, as soon as one can be had; none once `closed` fires.
     pub async fn connect(&mut self, closed: &CancellationToken) -> Option<PgConnection> {
         loop {

@@ -1,4 +1,5 @@
-//! A worker whose database does not answer can be stopped all the same.
+//! A worker whose database goes away, comes back, or does not answer: no step is blamed for it, no lease is lost that could be kept, and
+//! the worker can be stopped all the same.
 
 mod proxy;
 
@@ -6,14 +7,14 @@ use krowoc_engine::{
     Engine, Payload, RunId, Scope,
     commands::StartRun,
     executor::{StepContext, StepError, StepKind, StepKinds, StepOutput},
-    testing::{Noop, TestDatabase, workflow},
+    testing::{Noop, TestDatabase, ended, workflow},
     worker::{Worker, WorkerConfig},
 };
 use proxy::Proxy;
 use serde_json::{Value, json};
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 
@@ -88,6 +89,27 @@ impl World {
         run
     }
 
+    /// When the lease of the run's only lane ends, in seconds.
+    async fn lease_ends(&self, run: RunId) -> f64 {
+        sqlx::query_scalar("SELECT extract(epoch FROM lease_until)::float8 FROM krowoc.lane WHERE run_id = $1")
+            .bind(run.0)
+            .fetch_one(self.direct.pool())
+            .await
+            .expect("a lane")
+    }
+
+    async fn is_renewed(&self, run: RunId, within: Duration) {
+        let (ends, until) = (self.lease_ends(run).await, Instant::now() + within);
+        while self.lease_ends(run).await <= ends {
+            assert!(Instant::now() < until, "the lease was not renewed within {within:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn done(self) {
+        self.stopped_within(Duration::from_secs(10), std::future::pending()).await;
+    }
+
     /// Stops the worker, at once when `now` says so, and removes what the test made.
     async fn stopped_within(self, limit: Duration, now: impl Future<Output = ()>) {
         let stopped = tokio::time::timeout(limit, self.worker.stop_or(now)).await;
@@ -95,6 +117,29 @@ impl World {
         self.direct.pool().close().await;
         self.database.drop_database().await.expect("dropped");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_that_fails_is_repeated_at_once() {
+    // Looks are three seconds apart: the second comes soon after the cut, the third is too late for the test.
+    let world = World::new(WorkerConfig { lease: Duration::from_secs(9), ..Default::default() }).await;
+    let run = world.holding().await;
+    world.proxy.cut();
+    world.is_renewed(run, Duration::from_millis(4500)).await;
+    world.hold.let_go.notify_one();
+    assert_eq!(ended(&world.direct, run, Duration::from_secs(20)).await, "succeeded");
+    world.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_without_an_answer_is_repeated_before_the_lease_ends() {
+    let lease = Duration::from_secs(8);
+    let world = World::new(WorkerConfig { lease, ..Default::default() }).await;
+    let run = world.holding().await;
+    world.proxy.silence();
+    world.is_renewed(run, lease).await;
+    // Others of its tasks still wait for an answer.
+    world.stopped_within(Duration::from_secs(15), std::future::ready(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
