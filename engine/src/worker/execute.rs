@@ -138,10 +138,15 @@ async fn carry_out(shared: &Shared, job: &Job, ix: StepIx, step: &Step, bindings
         (Action::Wait(plan), _) => sleep(plan, bindings),
         (Action::Map(plan), Lease::FILLED) => {
             // On the heap: every step's future would otherwise have room for the queries of a map's end, and is moved with it.
-            let output = Box::pin(gather::gather(shared, job, ix, plan, bindings)).await?;
-            check_output(step, output, None)
+            match Box::pin(gather::gather(shared, job, ix, plan, bindings)).await? {
+                Some(output) => check_output(step, output, None),
+                None => Ok(Outcome::Released),
+            }
         }
-        (Action::Map(plan), _) => expand(step, plan, bindings),
+        (Action::Map(plan), _) => {
+            gather::prepare(shared);
+            expand(step, plan, bindings)
+        }
     }
 }
 

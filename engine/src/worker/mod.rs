@@ -11,6 +11,8 @@ mod execute;
 mod gather;
 mod heartbeat;
 mod loader;
+mod page;
+mod reader;
 mod reconnect;
 mod shared;
 

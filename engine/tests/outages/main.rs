@@ -120,6 +120,27 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_map_whose_end_can_not_be_read_for_a_while_succeeds_all_the_same() {
+    let world = World::new(WorkerConfig::default()).await;
+    // In the text of the query for items' results, which every new connection sends to have it prepared.
+    world.proxy.cut_on("octet_length(scope)", 4);
+    let map =
+        "over: ${{ range(3) }}\n      as: n\n      steps:\n        one:\n          noop: ${{ n }}\n      collect: ${{ steps.one.output }}";
+    let run = world.start(&format!("krowoc: v1\nname: m\nsteps:\n  m:\n    map:\n      {map}\noutput: ${{{{ steps.m.output }}}}\n")).await;
+    assert_eq!(ended(&world.direct, run, Duration::from_secs(20)).await, "succeeded");
+    assert_eq!(world.proxy.cuts_left(), 0, "the reads were not cut off");
+    let (output, attempts): (String, i64) = sqlx::query_as(
+        "SELECT output::text, (SELECT count(*) FROM krowoc.attempt a WHERE a.run_id = r.id) FROM krowoc.run r WHERE id = $1",
+    )
+    .bind(run.0)
+    .fetch_one(world.direct.pool())
+    .await
+    .expect("a run");
+    assert_eq!((output.as_str(), attempts), ("[0,1,2]", 0));
+    world.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewal_that_fails_is_repeated_at_once() {
     // Looks are three seconds apart: the second comes soon after the cut, the third is too late for the test.
     let world = World::new(WorkerConfig { lease: Duration::from_secs(9), ..Default::default() }).await;
