@@ -15,6 +15,8 @@ mod page;
 mod reader;
 mod reconnect;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use shared::Stats;
 
