@@ -3,6 +3,7 @@
 use super::{
     page::{Page, Sight},
     reader::Reader,
+    reconnect::within,
     shared::{Job, Shared},
 };
 use crate::{
@@ -13,9 +14,13 @@ use crate::{
     payload::Payload,
     store::maps::{self, CHUNK, MapCounts},
 };
+use std::time::Duration;
 
 /// Items to a page: a page of results is held in memory at a time, beside the output itself.
 const PAGE: u32 = 4 * CHUNK as u32;
+
+/// A page may be large and the disk slow; a connection that has gone silent must not keep a map for ever.
+const ANSWER: Duration = Duration::from_secs(120);
 
 /// The output of a map without `collect`.
 pub(super) fn counted(total: i32, failed: i32) -> serde_json::Value {
@@ -102,10 +107,10 @@ async fn append(output: &mut String, mut page: Page, sight: &Sight<'_>, collect:
 async fn counts(reader: &mut Reader<'_>, sight: &Sight<'_>) -> Result<Option<MapCounts>, StepError> {
     loop {
         let Some(conn) = reader.connection().await else { return Ok(None) };
-        match maps::counts(conn, sight.run(), sight.scope(), sight.step()).await {
+        match within(ANSWER, async { Ok(maps::counts(conn, sight.run(), sight.scope(), sight.step()).await?) }).await {
             Ok(Some(counts)) => return Ok(Some(counts)),
             Ok(None) => return Err(StepError::new(ErrorClass::Internal, "the map's counts are not stored")),
-            Err(e) => reader.failed(Error::Store(e))?,
+            Err(e) => reader.failed(e)?,
         }
     }
 }
@@ -113,7 +118,7 @@ async fn counts(reader: &mut Reader<'_>, sight: &Sight<'_>) -> Result<Option<Map
 async fn page(reader: &mut Reader<'_>, sight: &Sight<'_>, items: std::ops::Range<u32>) -> Result<Option<Page>, StepError> {
     loop {
         let Some(conn) = reader.connection().await else { return Ok(None) };
-        match Page::read(conn, sight, items.clone()).await {
+        match within(ANSWER, Page::read(conn, sight, items.clone())).await {
             Ok(page) => {
                 reader.succeeded();
                 return Ok(Some(page));
