@@ -14,9 +14,16 @@ use tokio_util::sync::CancellationToken;
 
 /// A kind of step: the key under a step's id in a workflow file (`llm:`, `http:`, …).
 ///
-/// `execute` may be dropped at any await point: when the attempt times out, when the run is cancelled, when the process dies. It
-/// may run again for the same step (with a new attempt) unless its result was recorded; [`StepContext::idempotency_key`] is the
-/// same each time, so that an outside system can tell.
+/// `execute` may be dropped at any await point: when the attempt times out, when the run is cancelled, when the process dies. It is
+/// dropped *only* at an await point: code that computes or blocks for long can't be stopped, keeps its thread from everything else
+/// the process does (the renewal of leases among it), and holds up the process's end. Such work belongs in
+/// `tokio::task::spawn_blocking`, with a clone of [`StepContext::cancelled`] that it looks at, for what runs there is not dropped.
+///
+/// What `execute` uses and does not return is not on record: an attempt that is dropped has no [`Usage`]. An end that has come when
+/// the attempt is to be dropped counts, and so does its usage.
+///
+/// `execute` may run again for the same step (with a new attempt) unless its result was recorded;
+/// [`StepContext::idempotency_key`] is the same each time, so that an outside system can tell.
 #[async_trait::async_trait]
 pub trait StepKind: Send + Sync + 'static {
     /// The key in the file.
@@ -48,7 +55,8 @@ pub struct StepContext {
     pub path: String,
     /// The attempt's number, from 1.
     pub attempt: u32,
-    /// Fires when the run is cancelled or the lease is lost: stop, nothing you return will be kept.
+    /// Fires when the run is cancelled, the lease is lost, or the worker stops. `execute` is dropped then; this is for what it has
+    /// started elsewhere, which must stop by itself.
     pub cancelled: CancellationToken,
     /// The schema that the output will be checked against, if the step declares one.
     pub output_schema: Option<Arc<Value>>,

@@ -81,6 +81,29 @@ async fn a_map_collects_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_map_of_many_pages_collects_what_each_item_brought_and_null_for_the_rest() {
+    let f = Fixture::new(WorkerConfig { concurrency: 64, ..Default::default() }).await;
+    // Item 7 fails, 1,500 does nothing, the output of 2,000 is too large for a row.
+    let text = "krowoc: v1\nname: m\nsteps:\n  m:\n    map:\n      over: ${{ range(2500) }}\n      as: n\n      tolerate: 1\n      steps:\n        one:\n          when: ${{ n != 1500 }}\n          noop: ${{ range(100000) if n == 2000 else n + 1 if n != 7 else nothing }}\n        two:\n          allow_failure: true\n          scripted: {fail_first: '${{ 9 if n == 9 else 0 }}', output: 2}\n          retry: {attempts: 1}\n      collect: {item: '${{ n }}', one: '${{ steps.one.output | length if n == 2000 else steps.one.output | default(0) }}', two: '${{ steps.two.output | default(0) }}'}\noutput: ${{ steps.m.output }}\n"
+        .replace("else nothing", "else [1][n]");
+    let (status, output) = f.run(&text, json!({})).await;
+    assert_eq!(status, "succeeded", "{output}");
+    let items = output.as_array().expect("a list");
+    assert_eq!(items.len(), 2500);
+    for (n, item) in items.iter().enumerate() {
+        let expected = match n {
+            7 => Value::Null,
+            9 => json!({"item": 9, "one": 10, "two": 0}),
+            1500 => json!({"item": 1500, "one": 0, "two": 2}),
+            2000 => json!({"item": 2000, "one": 100_000, "two": 2}),
+            n => json!({"item": n, "one": n + 1, "two": 2}),
+        };
+        assert_eq!(*item, expected);
+    }
+    f.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_map_of_several_steps_and_a_nested_map_collect() {
     let f = Fixture::new(WorkerConfig { concurrency: 8, ..Default::default() }).await;
     let text = "krowoc: v1\nname: m\nsteps:\n  m:\n    map:\n      over: ${{ range(20) }}\n      as: n\n      key: ${{ 'k' ~ n }}\n      concurrency: 3\n      steps:\n        one:\n          noop: ${{ n + 1 }}\n        other:\n          noop: ${{ n }}\n        inner:\n          map:\n            over: ${{ range(3) }}\n            as: k\n            steps:\n              x:\n                noop: ${{ k + steps_sum }}\n            collect: ${{ steps.x.output }}\n      collect: ${{ steps.one.output + steps.other.output + (steps.inner.output | sum) }}\noutput: ${{ steps.m.output }}\n"

@@ -14,8 +14,9 @@ use crate::{
     payload::Payload,
     store::rows::Lease,
 };
+use futures::FutureExt;
 use serde_json::Value;
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
@@ -25,29 +26,29 @@ const MAX_ITEMS: usize = 1_000_000;
 /// Carries out a job. What may take the processor or wait goes to a task of its own; the engine's small work stays on this one.
 pub(super) async fn execute(shared: &Arc<Shared>, job: Arc<Job>) -> Outcome {
     if is_small(shared, &job) {
-        return attempt(shared, &job).await;
+        let ended = AssertUnwindSafe(attempt(shared, &job)).catch_unwind().await;
+        return ended.unwrap_or_else(|panic| panicked(&job, &panic_message(panic.as_ref())));
     }
-    let cancelled = job.flight.cancelled.clone();
     let task = {
-        let (shared, job) = (shared.clone(), job);
+        let (shared, job) = (shared.clone(), job.clone());
         AbortOnDropHandle::new(tokio::spawn(async move { attempt(&shared, &job).await }.in_current_span()))
     };
     tokio::select! {
+        // An end that has come counts, with what it brought and used, though a cancellation came as well.
+        biased;
+        ended = task => ended.unwrap_or_else(|e| match e.try_into_panic() {
+            Ok(panic) => panicked(&job, &panic_message(panic.as_ref())),
+            Err(e) => panicked(&job, &e.to_string()),
+        }),
         // Given back: if the lane is still ours the step is ready again; if its run is being stopped, this ends the attempt.
-        () = cancelled.cancelled() => Outcome::Released,
-        ended = task => match ended {
-            Ok(outcome) => outcome,
-            Err(e) => panicked(e),
-        },
+        () = job.flight.cancelled.cancelled() => Outcome::Released,
     }
 }
 
-fn panicked(error: tokio::task::JoinError) -> Outcome {
-    let what = match error.try_into_panic() {
-        Ok(panic) => panic_message(panic.as_ref()),
-        Err(e) => e.to_string(),
-    };
-    Outcome::Failed { error: StepError::new(ErrorClass::Internal, format!("the step panicked: {what}")), input: None }
+fn panicked(job: &Job, what: &str) -> Outcome {
+    // What panicked may be the rendering.
+    let input = std::panic::catch_unwind(AssertUnwindSafe(|| input_of(job, &bind(job)))).ok().flatten();
+    Outcome::Failed { error: StepError::new(ErrorClass::Internal, format!("the step panicked: {what}")), input }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
@@ -139,10 +140,15 @@ async fn carry_out(shared: &Shared, job: &Job, ix: StepIx, step: &Step, bindings
         (Action::Wait(plan), _) => sleep(plan, bindings),
         (Action::Map(plan), Lease::FILLED) => {
             // On the heap: every step's future would otherwise have room for the queries of a map's end, and is moved with it.
-            let output = Box::pin(gather::gather(shared, job, ix, plan, bindings)).await?;
-            check_step_output(step, output, None)
+            match Box::pin(gather::gather(shared, job, ix, plan, bindings)).await? {
+                Some(output) => check_step_output(step, output, None),
+                None => Ok(Outcome::Released),
+            }
         }
-        (Action::Map(plan), _) => Box::pin(expand(step, plan, bindings)).await,
+        (Action::Map(plan), _) => {
+            gather::prepare(shared);
+            Box::pin(expand(step, plan, bindings)).await
+        }
     }
 }
 
@@ -176,7 +182,12 @@ async fn timed(
     context: &StepContext,
     config: Value,
 ) -> Result<crate::executor::StepOutput, StepError> {
-    let left = step.timeout.total.map(|total| total.saturating_sub(job.lease.overdue));
+    let spent = job.lease.overdue.saturating_add(job.flight.since.elapsed());
+    let left = step.timeout.total.map(|total| total.saturating_sub(spent));
+    if left == Some(Duration::ZERO) {
+        // Not even asked: a limit of nothing would still let a quick kind end well.
+        return Err(out_of_time());
+    }
     let (limit, class) = match (step.timeout.attempt, left) {
         (Some(attempt), Some(left)) if left < attempt => (Some(left), ErrorClass::TotalTimeout),
         (None, Some(left)) => (Some(left), ErrorClass::TotalTimeout),
@@ -185,11 +196,13 @@ async fn timed(
     let Some(limit) = limit else { return kind.execute(context, config).await };
     match tokio::time::timeout(limit, kind.execute(context, config)).await {
         Ok(ended) => ended,
-        Err(_) if class == ErrorClass::TotalTimeout => {
-            Err(StepError::new(class, "the step's total timeout has passed; raise `timeout.total` or lower `timeout.attempt`"))
-        }
+        Err(_) if class == ErrorClass::TotalTimeout => Err(out_of_time()),
         Err(_) => Err(StepError::new(class, format!("the attempt took longer than {limit:?}; raise `timeout.attempt` if that is usual"))),
     }
+}
+
+fn out_of_time() -> StepError {
+    StepError::new(ErrorClass::TotalTimeout, "the step's total timeout has passed; raise `timeout.total` or lower `timeout.attempt`")
 }
 
 fn done(step: &Step, output: Value) -> Result<Outcome, StepError> {

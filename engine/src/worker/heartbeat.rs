@@ -1,12 +1,18 @@
 //! Keeps what is in flight: renews leases by attempt on a timer of its own (also during a drain), hears of stopped runs, says that the
 //! worker lives, and reaps what others have lost.
 
-use super::{reconnect::Reconnect, shared::Shared};
+use super::{
+    reconnect::{Reconnect, within},
+    shared::Shared,
+};
 use crate::{
     error::Result,
     listener::{Hint, Listener},
     maintenance::reaper,
-    store::{lanes, workers},
+    store::{
+        lanes::{self, HeldLane},
+        workers,
+    },
 };
 use sqlx::PgConnection;
 use std::{
@@ -19,61 +25,84 @@ use tokio::time::MissedTickBehavior;
 const BATCH: usize = 2000;
 /// With long leases too a worker is heard of often enough to count as alive, and runs that are overdue are found in time.
 const SELDOM: Duration = Duration::from_secs(15);
+/// The longest pause between attempts to renew.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A statement is given at least this long, however short the leases.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(shared: Arc<Shared>, mut listener: Option<Listener>) {
-    let mut reconnect = Reconnect::new("heartbeat", &shared.options);
-    // A third of the lease between looks, and a renewal for whatever is older than half of that: each lease is renewed at least
-    // twice before it could expire.
-    let every = (shared.config.lease / 3).min(SELDOM);
-    let mut tick = tokio::time::interval(every);
+pub(super) async fn run(shared: Arc<Shared>, listener: Option<Listener>) {
+    tokio::select! {
+        () = shared.closed.cancelled() => {}
+        () = hear(&shared, listener) => {}
+        () = beat(&shared) => {}
+    }
+}
+
+/// Beside the renewals: neither waits while the other's connection is silent.
+async fn hear(shared: &Shared, listener: Option<Listener>) {
+    let Some(mut listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.next().await {
+            Hint::Ready => shared.wake.notify_one(),
+            Hint::Stopped(run) => shared.stop_run(run),
+        }
+    }
+}
+
+async fn beat(shared: &Shared) {
+    let mut reconnect = Reconnect::new("heartbeat", &shared.options).at_most(LONGEST_PAUSE);
+    // A third of the lease between looks, and a renewal for whatever is older than half of that: a lease is half spent at most when it is
+    // renewed.
+    let mut tick = tokio::time::interval((shared.config.lease / 3).min(SELDOM));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A renewal that has not come through by then is worth another connection, while there is time for it.
+    let patience = (shared.config.lease / 4).max(LEAST_PATIENCE);
     let mut conn = None;
     loop {
-        tokio::select! {
-            () = shared.closed.cancelled() => return,
-            hint = hear(&mut listener) => {
-                match hint {
-                    Hint::Ready => shared.wake.notify_one(),
-                    Hint::Stopped(run) => shared.stop_run(run),
-                }
-                continue;
-            }
-            _ = tick.tick() => {}
-        }
-        if conn.is_none() {
-            conn = reconnect.connect(&shared.closed).await;
-        }
-        let Some(connection) = &mut conn else { return };
-        match beat(&shared, connection).await {
-            Ok(()) => reconnect.succeeded(),
-            Err(e) => {
-                reconnect.failed(&e);
-                conn = None;
-            }
+        tick.tick().await;
+        let Some(mut renewed) = keep(shared, &mut conn, &mut reconnect, patience).await else { return };
+        // What this does for others may wait for the next time; a connection that fails is not used again.
+        match within(patience, look_after(shared, &mut renewed)).await {
+            Ok(()) => conn = Some(renewed),
+            Err(e) => reconnect.failed(&e),
         }
     }
 }
 
-async fn hear(listener: &mut Option<Listener>) -> Hint {
-    match listener {
-        Some(listener) => listener.next().await,
-        None => std::future::pending().await,
+/// Renews whatever is due, again and again until it has come through: by the next look it may be too late. None once the worker is closed.
+async fn keep(shared: &Shared, conn: &mut Option<PgConnection>, reconnect: &mut Reconnect, patience: Duration) -> Option<PgConnection> {
+    loop {
+        let mut connection = match conn.take() {
+            Some(connection) => connection,
+            None => reconnect.connect(&shared.closed).await?,
+        };
+        match renew(shared, &mut connection, patience).await {
+            Ok(()) => {
+                reconnect.succeeded();
+                return Some(connection);
+            }
+            Err(e) => reconnect.failed(&e),
+        }
     }
 }
 
-async fn beat(shared: &Shared, conn: &mut PgConnection) -> Result<()> {
-    let due = shared.due_renewals(shared.config.lease / 6);
-    for batch in due.chunks(BATCH) {
+async fn renew(shared: &Shared, conn: &mut PgConnection, patience: Duration) -> Result<()> {
+    let (numbers, held): (Vec<u64>, Vec<HeldLane>) = shared.due_renewals(shared.config.lease / 6).into_iter().unzip();
+    for (numbers, held) in numbers.chunks(BATCH).zip(held.chunks(BATCH)) {
         let at = Instant::now();
-        let held: Vec<_> = batch.iter().map(|(_, held)| held.clone()).collect();
-        let mut kept = vec![false; batch.len()];
-        for position in lanes::renew(conn, &held, shared.lease_s()).await? {
+        let mut kept = vec![false; held.len()];
+        for position in within(patience, async { Ok(lanes::renew(conn, held, shared.lease_s()).await?) }).await? {
             kept[position] = true;
         }
-        for ((number, _), kept) in batch.iter().zip(kept) {
+        for (number, kept) in numbers.iter().zip(kept) {
             shared.renewed(*number, kept, at);
         }
     }
+    Ok(())
+}
+
+/// Says that the worker lives, and takes over what others have lost.
+async fn look_after(shared: &Shared, conn: &mut PgConnection) -> Result<()> {
     if !workers::seen(conn, shared.worker).await? {
         // The machine slept, or the database was away for long.
         let queues = shared.config.known_for(&shared.queues);

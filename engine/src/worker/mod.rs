@@ -12,8 +12,12 @@ mod gather;
 mod heartbeat;
 mod loader;
 mod pace;
+mod page;
+mod reader;
 mod reconnect;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use shared::Stats;
 
@@ -164,48 +168,63 @@ impl Worker {
         self.stop_or(std::future::ready(())).await
     }
 
-    /// Drains as [`Worker::stop`] does; when `now` completes first, stops as [`Worker::stop_now`] does.
+    /// Drains as [`Worker::stop`] does; when `now` completes first, stops as [`Worker::stop_now`] does. When it completes later, while the
+    /// last writes are under way, the worker stops without them.
     pub async fn stop_or(mut self, now: impl Future<Output = ()>) -> Result<()> {
         self.shared.stopping.cancel();
-        let drained = tokio::select! {
-            () = self.shared.wait_idle() => true,
-            () = now => false,
-            () = tokio::time::sleep(self.shared.config.drain) => false,
-        };
-        if !drained {
-            let in_flight = self.shared.in_flight();
-            if in_flight > 0 {
-                tracing::info!(in_flight, "giving back steps in flight");
-            }
-            self.shared.abort_in_flight();
-            // Giving back is a write like another; a database that does not answer must not keep the process.
-            if tokio::time::timeout(LAST_WRITES, self.shared.wait_idle()).await.is_err() {
-                tracing::warn!(in_flight = self.shared.in_flight(), "stopped before every step was given back; their leases will expire");
-            }
+        let mut now = std::pin::pin!(now);
+        let mut insisted = false;
+        tokio::select! {
+            () = self.shared.wait_idle() => {}
+            () = &mut now => insisted = true,
+            () = tokio::time::sleep(self.shared.config.drain) => {}
         }
+        // Giving back is a write like another; a database that does not answer must not keep the process.
+        let why = tokio::select! {
+            ended = self.end() => return ended,
+            () = tokio::time::sleep(LAST_WRITES) => "the database does not answer",
+            () = &mut now, if !insisted => "asked to stop at once",
+        };
+        let in_flight = self.shared.in_flight();
+        tracing::warn!(
+            in_flight,
+            "stopped with steps in flight neither recorded nor given back ({why}); others take them over when their leases expire"
+        );
+        self.shared.closed.cancel();
+        self.tasks.shutdown().await;
+        self.steps.abort();
+        Ok(())
+    }
+
+    /// Gives back what is in flight, lets every task end, and signs off. Each of these waits for the database.
+    async fn end(&mut self) -> Result<()> {
+        let in_flight = self.shared.in_flight();
+        if in_flight > 0 {
+            tracing::info!(in_flight, "giving back steps in flight");
+        }
+        self.shared.abort_in_flight();
+        self.shared.wait_idle().await;
         self.shared.closed.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(e) = ended {
                 tracing::error!(error = %e, "a task of the worker failed");
             }
         }
-        match self.steps.await {
+        match (&mut self.steps).await {
             Ok(Ok(())) => {}
             Ok(Err(e)) => return Err(Error::Internal(format!("the step runner failed: {e}"))),
             Err(e) => return Err(Error::Internal(format!("the step runner failed: {e}"))),
         }
         // A row that stays says nothing wrong for long: whoever reaps removes the silent.
-        match tokio::time::timeout(LAST_WRITES, sign_off(&self.shared)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "stopped without signing off"),
-            Err(_) => tracing::warn!("stopped without signing off: the database does not answer"),
+        if let Err(error) = sign_off(&self.shared).await {
+            tracing::warn!(%error, "stopped without signing off");
         }
         Ok(())
     }
 }
 
 async fn sign_off(shared: &Shared) -> Result<()> {
-    let mut conn = PgConnection::connect_with(&shared.options).await?;
+    let mut conn = reconnect::connect(&shared.options).await?;
     workers::remove(&mut conn, shared.worker).await?;
     Ok(())
 }

@@ -1,11 +1,25 @@
 //! A task's connection, made again after an error with growing pauses. The only place that uses the `backoff` crate: a step's retry is a
 //! row with a time, never a sleeping task.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 use tokio_util::sync::CancellationToken;
+
+/// A server that has not let anybody in after this long is asked anew: what took the connection may not be there any more.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection, within bounded time.
+pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    within(PATIENCE, async { Ok(PgConnection::connect_with(options).await?) }).await
+}
+
+/// What does not answer in time has failed: a connection whose other end is gone may never say so.
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let silence = || sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}")));
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(silence().into()))
+}
 
 pub(super) struct Reconnect {
     task: &'static str,
@@ -26,21 +40,30 @@ impl Reconnect {
         Self { task, options: options.clone(), pauses, pause: None }
     }
 
+    /// With pauses no longer than this: for what must be back as soon as the database is.
+    pub fn at_most(mut self, longest: Duration) -> Self {
+        self.pauses.max_interval = longest;
+        self
+    }
+
     /// A connection, as soon as one can be had; none once `closed` fires.
     pub async fn connect(&mut self, closed: &CancellationToken) -> Option<PgConnection> {
         loop {
-            if let Some(pause) = self.pause.take() {
-                tokio::select! {
-                    () = closed.cancelled() => return None,
-                    () = tokio::time::sleep(pause) => {}
+            let pause = self.pause.take();
+            let attempt = async {
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
                 }
-            }
-            if closed.is_cancelled() {
-                return None;
-            }
-            match PgConnection::connect_with(&self.options).await {
+                connect(&self.options).await
+            };
+            let connected = tokio::select! {
+                biased;
+                () = closed.cancelled() => return None,
+                connected = attempt => connected,
+            };
+            match connected {
                 Ok(conn) => return Some(conn),
-                Err(e) => self.failed(&e.into()),
+                Err(e) => self.failed(&e),
             }
         }
     }

@@ -12,12 +12,9 @@ use crate::{
         rows::{Lease, VersionedState},
     },
     version::{Registry, Version},
-    worker::WorkerConfig,
+    worker::{WorkerConfig, reader::Readers},
 };
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::postgres::PgConnectOptions;
 use std::{
     collections::HashMap,
     sync::{
@@ -101,8 +98,8 @@ pub(crate) struct Shared {
     completions: Vec<mpsc::UnboundedSender<(u64, Completion)>>,
     to_load: mpsc::UnboundedSender<Job>,
     jobs: mpsc::UnboundedSender<Job>,
-    /// For reads that are not part of the hot path: gathering a map's output.
-    pub pool: PgPool,
+    /// For reads beside the hot path: gathering a map's output.
+    pub readers: Arc<Readers>,
 }
 
 /// A step in flight, as heartbeats see it.
@@ -121,7 +118,7 @@ pub(crate) struct Channels {
 const SHARDS: usize = 8;
 
 /// Maps that are gathered at once.
-const GATHERING: u32 = 4;
+const GATHERING: usize = 4;
 
 impl Shared {
     pub fn new(
@@ -158,7 +155,7 @@ impl Shared {
             completions,
             to_load,
             jobs,
-            pool: PgPoolOptions::new().max_connections(GATHERING).connect_lazy_with(options.clone()),
+            readers: Arc::new(Readers::new(options.clone(), GATHERING)),
             options,
             config,
         });

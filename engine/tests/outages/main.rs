@@ -1,0 +1,182 @@
+//! A worker whose database goes away, comes back, or does not answer: no step is blamed for it, no lease is lost that could be kept, and
+//! the worker can be stopped all the same.
+
+mod proxy;
+
+use krowoc_engine::{
+    Engine, Payload, RunId, Scope,
+    commands::StartRun,
+    executor::{StepContext, StepError, StepKind, StepKinds, StepOutput},
+    testing::{Noop, TestDatabase, ended, workflow},
+    worker::{Worker, WorkerConfig},
+};
+use proxy::Proxy;
+use serde_json::{Value, json};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+use tokio::sync::Notify;
+
+/// `hold:` goes on until it is let go, and says when it is dropped before.
+#[derive(Clone, Default)]
+struct Hold {
+    let_go: Arc<Notify>,
+    dropped: Arc<Notify>,
+}
+
+struct OnDrop(Arc<Notify>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+#[async_trait::async_trait]
+impl StepKind for Hold {
+    fn name(&self) -> &'static str {
+        "hold"
+    }
+
+    fn schema(&self) -> Value {
+        json!(true)
+    }
+
+    async fn execute(&self, _: &StepContext, _: Value) -> Result<StepOutput, StepError> {
+        let dropped = OnDrop(self.dropped.clone());
+        self.let_go.notified().await;
+        std::mem::forget(dropped);
+        StepOutput::json(&Value::Null)
+    }
+}
+
+/// A worker that reaches its database through a proxy, and a test that reaches it directly.
+struct World {
+    database: TestDatabase,
+    direct: Engine,
+    hold: Hold,
+    proxy: Proxy,
+    worker: Worker,
+}
+
+impl World {
+    async fn new(config: WorkerConfig) -> Self {
+        let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("warn").try_init();
+        let database = TestDatabase::create(&krowoc_postgres::testing::cluster().expect("a server")).await.expect("a database");
+        let (hold, proxy) = (Hold::default(), Proxy::before(database.options()));
+        let kinds = || StepKinds::new().with(Noop).with(hold.clone());
+        let direct = database.engine(kinds()).await.expect("an engine");
+        let through = Engine::connect(proxy.options(), kinds(), 1).await.expect("an engine");
+        let worker = through.worker(config).await.expect("a worker");
+        Self { database, direct, hold, proxy, worker }
+    }
+
+    async fn start(&self, text: &str) -> RunId {
+        let compiled = workflow(&StepKinds::new().with(Noop).with(self.hold.clone()), text);
+        let scope = Scope::local("test");
+        let version = self.direct.register(&scope, &compiled).await.expect("registered").id;
+        let run = StartRun { version, input: Payload::from(&json!({})), idempotency_key: None, priority: 0, trigger: "test".into() };
+        self.direct.start_runs(&scope, &[run], None).await.expect("started")[0].id
+    }
+
+    /// A run whose only step is being carried out.
+    async fn holding(&self) -> RunId {
+        let run = self.start("krowoc: v1\nname: h\nsteps:\n  a:\n    hold:\n").await;
+        while self.worker.stats().started.load(Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        run
+    }
+
+    /// When the lease of the run's only lane ends, in seconds.
+    async fn lease_ends(&self, run: RunId) -> f64 {
+        sqlx::query_scalar("SELECT extract(epoch FROM lease_until)::float8 FROM krowoc.lane WHERE run_id = $1")
+            .bind(run.0)
+            .fetch_one(self.direct.pool())
+            .await
+            .expect("a lane")
+    }
+
+    async fn is_renewed(&self, run: RunId, within: Duration) {
+        let (ends, until) = (self.lease_ends(run).await, Instant::now() + within);
+        while self.lease_ends(run).await <= ends {
+            assert!(Instant::now() < until, "the lease was not renewed within {within:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn done(self) {
+        self.stopped_within(Duration::from_secs(10), std::future::pending()).await;
+    }
+
+    /// Stops the worker, at once when `now` says so, and removes what the test made.
+    async fn stopped_within(self, limit: Duration, now: impl Future<Output = ()>) {
+        let stopped = tokio::time::timeout(limit, self.worker.stop_or(now)).await;
+        stopped.expect("stopped in time").expect("stopped");
+        self.direct.pool().close().await;
+        self.database.drop_database().await.expect("dropped");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_map_whose_end_can_not_be_read_for_a_while_succeeds_all_the_same() {
+    let world = World::new(WorkerConfig::default()).await;
+    // In the text of the query for items' results, which every new connection sends to have it prepared.
+    world.proxy.cut_on("octet_length(scope)", 4);
+    let map =
+        "over: ${{ range(3) }}\n      as: n\n      steps:\n        one:\n          noop: ${{ n }}\n      collect: ${{ steps.one.output }}";
+    let run = world.start(&format!("krowoc: v1\nname: m\nsteps:\n  m:\n    map:\n      {map}\noutput: ${{{{ steps.m.output }}}}\n")).await;
+    assert_eq!(ended(&world.direct, run, Duration::from_secs(20)).await, "succeeded");
+    assert_eq!(world.proxy.cuts_left(), 0, "the reads were not cut off");
+    let (output, attempts): (String, i64) = sqlx::query_as(
+        "SELECT output::text, (SELECT count(*) FROM krowoc.attempt a WHERE a.run_id = r.id) FROM krowoc.run r WHERE id = $1",
+    )
+    .bind(run.0)
+    .fetch_one(world.direct.pool())
+    .await
+    .expect("a run");
+    assert_eq!((output.as_str(), attempts), ("[0,1,2]", 0));
+    world.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_that_fails_is_repeated_at_once() {
+    // Looks are three seconds apart: the second comes soon after the cut, the third is too late for the test.
+    let world = World::new(WorkerConfig { lease: Duration::from_secs(9), ..Default::default() }).await;
+    let run = world.holding().await;
+    world.proxy.cut();
+    world.is_renewed(run, Duration::from_millis(4500)).await;
+    world.hold.let_go.notify_one();
+    assert_eq!(ended(&world.direct, run, Duration::from_secs(20)).await, "succeeded");
+    world.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_without_an_answer_is_repeated_before_the_lease_ends() {
+    let lease = Duration::from_secs(8);
+    let world = World::new(WorkerConfig { lease, ..Default::default() }).await;
+    let run = world.holding().await;
+    world.proxy.silence();
+    world.is_renewed(run, lease).await;
+    // Others of its tasks still wait for an answer.
+    world.stopped_within(Duration::from_secs(15), std::future::ready(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_database_does_not_answer_stops_in_bounded_time() {
+    let world = World::new(WorkerConfig { drain: Duration::from_millis(50), ..Default::default() }).await;
+    world.holding().await;
+    world.proxy.silence_all();
+    world.stopped_within(Duration::from_secs(15), std::future::pending()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_stops_a_worker_whose_database_does_not_answer_at_once() {
+    let world = World::new(WorkerConfig { drain: Duration::ZERO, ..Default::default() }).await;
+    world.holding().await;
+    world.proxy.silence_all();
+    // The signal comes when the step has been dropped, that is, while it is being given back.
+    let signal = world.hold.dropped.clone();
+    world.stopped_within(Duration::from_secs(4), async move { signal.notified().await }).await;
+}
