@@ -7,6 +7,7 @@ use crate::{
     executor::{StepError, Usage},
     id::{RunId, Scope, ScopePath, StepIx},
     path::StepPath,
+    store::rows::Lease,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -15,7 +16,7 @@ use sqlx::PgConnection;
 /// An attempt that has ended.
 #[derive(Serialize, Clone, Debug)]
 pub struct AttemptView {
-    /// The step's address.
+    /// The step's address; `output` for the computation of the run's output, `map[item].entry` for that which opens an item's first steps.
     pub path: String,
     /// Its number, from 1.
     pub attempt: u32,
@@ -29,7 +30,7 @@ pub struct AttemptView {
     pub started_at: DateTime<Utc>,
     /// When it ended.
     pub finished_at: DateTime<Utc>,
-    /// How long it took.
+    /// How long it took; that with which a map or a wait ends took as long as its items or its time.
     pub duration_ms: u32,
     /// When the next one was due, if one was to follow.
     pub next_at: Option<DateTime<Utc>>,
@@ -55,7 +56,13 @@ pub async fn attempts(
     };
     let rows = load(conn, run, place.as_ref().map(|p| (&p.scope, p.step)), limit).await?;
     let keys = keys::load(conn, run, dag, rows.iter().map(|r| &r.0)).await?;
-    Ok(rows.into_iter().map(|(scope, step, view)| AttemptView { path: keys.path(dag, &scope, step), ..view }).collect())
+    let path = |scope: &ScopePath, step: i16| match u16::try_from(step) {
+        Ok(ix) => keys.path(dag, scope, StepIx(ix)),
+        // The engine's own work: it has no step, but it can be lost like one.
+        Err(_) if step == Lease::ENTRY => format!("{}.entry", keys.item_path(dag, scope)),
+        Err(_) => "output".to_owned(),
+    };
+    Ok(rows.into_iter().map(|(scope, step, view)| AttemptView { path: path(&scope, step), ..view }).collect())
 }
 
 /// Every attempt of the step at an address that the caller knows in words.
@@ -70,7 +77,7 @@ async fn load(
     run: RunId,
     step: Option<(&ScopePath, StepIx)>,
     limit: i64,
-) -> Result<Vec<(ScopePath, StepIx, AttemptView)>> {
+) -> Result<Vec<(ScopePath, i16, AttemptView)>> {
     let (at, ix) = step.map(|(scope, step)| (scope.0.clone(), step.0 as i16)).unzip();
     // An attempt that ended its step in failure is in both tables.
     let rows = sqlx::query!(
@@ -107,7 +114,7 @@ async fn load(
                 worker: r.worker,
                 usage: r.usage.as_deref().map(parse).transpose()?,
             };
-            Ok((ScopePath(r.scope), StepIx(r.step.unsigned_abs()), view))
+            Ok((ScopePath(r.scope), r.step, view))
         })
         .collect()
 }
