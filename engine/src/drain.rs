@@ -37,6 +37,8 @@ pub(crate) enum Act {
     Later(Duration),
     /// A map's items; with keys.
     Items(usize, bool),
+    /// A map's items by their keys.
+    Keys(&'static [&'static str]),
 }
 
 /// A database and a worker without threads.
@@ -48,7 +50,8 @@ pub(crate) struct Drain {
     pub script: HashMap<String, VecDeque<Act>>,
     /// Addresses of the attempts carried out, in order.
     pub log: Vec<String>,
-    cache: ScopeCache,
+    /// What the worker remembers; a test that has two workers swaps it.
+    pub cache: ScopeCache,
     worker: i32,
     database: TestDatabase,
 }
@@ -98,6 +101,24 @@ impl Drain {
         assert_eq!(self.violations().await, Vec::<String>::new());
         self.conn.close().await.expect("closed");
         self.database.drop_database().await.expect("dropped");
+    }
+
+    /// Another connection to the same database.
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect_with(&self.database.options()).await.expect("a connection")
+    }
+
+    /// Changes the database by hand.
+    pub async fn sql(&mut self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&mut self.conn).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+
+    /// Returns when a session waits for a lock that another holds.
+    pub async fn until_one_waits(conn: &mut PgConnection) {
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
+        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut *conn).await.expect("an answer") {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Every broken rule.
@@ -209,6 +230,10 @@ impl Drain {
             Some(Act::Items(n, keyed)) => Outcome::Expanded(Expansion {
                 items: (0..n).map(|i| i.to_string()).collect(),
                 keys: keyed.then(|| (0..n).map(|i| format!("\"k{i}\"")).collect()),
+            }),
+            Some(Act::Keys(keys)) => Outcome::Expanded(Expansion {
+                items: (0..keys.len()).map(|i| i.to_string()).collect(),
+                keys: Some(keys.iter().map(|key| json!(key).to_string()).collect()),
             }),
             None if matches!(step.action, Action::Map(_)) && lease.phase == Lease::FRESH => {
                 Outcome::Expanded(Expansion { items: vec!["0".into(), "1".into(), "2".into()], keys: None })

@@ -4,7 +4,7 @@ use crate::{
     definition::{Action, Dag, MapPlan, Reads, Step, restore},
     error::{Error, Result},
     executor::StepKinds,
-    id::{FrameIx, ScopePath, StepIx, VersionId},
+    id::{FrameIx, ScopePath, StepIx, VersionId, WorkspaceId},
     lifecycle::FrameState,
     path,
     store::{rows::Lease, workers, workflows},
@@ -20,6 +20,8 @@ use std::{
 pub struct Version {
     /// Its id.
     pub id: VersionId,
+    /// The workspace whose workflow it is a version of.
+    pub workspace: WorkspaceId,
     /// Its steps and edges.
     pub dag: Dag,
     /// The task queue of each step, by index.
@@ -29,13 +31,13 @@ pub struct Version {
 }
 
 impl Version {
-    fn new(id: VersionId, dag: Dag, queues: Vec<i16>) -> Self {
+    fn new(id: VersionId, workspace: WorkspaceId, dag: Dag, queues: Vec<i16>) -> Self {
         let mut read = vec![false; dag.steps.len()];
         let all = dag.steps.iter().map(|s| &s.reads).chain(dag.steps.iter().filter_map(collect_reads)).chain([&dag.output_reads]);
         for ix in all.flat_map(|r| &r.steps) {
             read[ix.at()] = true;
         }
-        Self { id, dag, queues, read }
+        Self { id, workspace, dag, queues, read }
     }
 
     /// The frame that is carried out in a scope.
@@ -130,18 +132,14 @@ impl Versions {
         if let Some(version) = self.get(id) {
             return Ok(version);
         }
-        let (definition, prompts) = workflows::load(conn, id).await?.ok_or_else(|| Error::not_found("workflow version", id.0))?;
+        let (workspace, definition, prompts) =
+            workflows::load(conn, id).await?.ok_or_else(|| Error::not_found("workflow version", id.0))?;
         let corrupt = |e: serde_json::Error| Error::Internal(format!("workflow version {} is not readable: {e}", id.0));
         let definition = serde_json::from_str(&definition).map_err(corrupt)?;
         let dag = restore(&definition, serde_json::from_str(&prompts).map_err(corrupt)?).map_err(Error::Invalid)?;
-        self.add(conn, id, dag).await
-    }
-
-    /// Adds a version that was just compiled.
-    pub(crate) async fn add(&self, conn: &mut PgConnection, id: VersionId, dag: Dag) -> Result<Arc<Version>> {
         let names: Vec<String> = dag.steps.iter().map(|s| s.queue.clone()).collect();
         let queues = workers::queue_ids(conn, &names).await?;
-        let version = Arc::new(Version::new(id, dag, queues));
+        let version = Arc::new(Version::new(id, workspace, dag, queues));
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(id, version.clone());
         Ok(version)
     }
@@ -166,7 +164,7 @@ mod tests {
         let inner = "{over: [1], key: \"${{ item }}\", steps: {c: {t: 1}}}";
         let steps = format!("  m: {{map: {{over: [1], as: o, key: \"${{{{ o }}}}\", steps: {{n: {{map: {inner}}}}}}}}}");
         let dag = Arc::into_inner(compiled(&steps).dag).expect("the only holder");
-        let version = Version::new(VersionId(1), dag, vec![0; 3]);
+        let version = Version::new(VersionId(1), WorkspaceId(1), dag, vec![0; 3]);
         let scope = ScopePath::root().item(StepIx(0), 0).item(StepIx(1), 0);
         let path = |keys: [&str; 2]| version.path(&scope, 2, &keys.map(|key| Some(key.to_owned())));
         assert_eq!(path(["a", "b"]), "m[a].n[b].c");

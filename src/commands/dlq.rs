@@ -238,7 +238,8 @@ fn page(detail: &LetterDetail) -> Vec<String> {
     lines.extend(letter.reason.as_ref().map(|reason| format!("reason    {}", clean(reason))));
     lines.push(format!("error     {}: {}", letter.class, clean(&detail.error.message)));
     lines.extend(detail.error.details.as_ref().map(|details| format!("details   {}", clean(&details.to_string()))));
-    lines.push(format!("input     {}", detail.input.as_ref().map_or("not reached".into(), |input| clean(input.as_str()))));
+    let later = if detail.input_rendered_later { " (rendered now: the attempt left none)" } else { "" };
+    lines.push(format!("input     {}{later}", detail.input.as_ref().map_or("not reached".into(), |input| clean(input.as_str()))));
     lines.push(format!("attempts  {}", letter.attempts));
     for attempt in &detail.history {
         let error = attempt.error.as_ref().map(|error| format!(" {}: {}", error.class, clean(&error.message))).unwrap_or_default();

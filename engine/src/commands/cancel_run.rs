@@ -1,5 +1,6 @@
 //! A run is stopped: one commit ends everything that is not running, and from then on nothing new starts.
 
+use super::tries::Tries;
 use crate::{
     error::{Error, Result},
     executor::StepError,
@@ -33,34 +34,57 @@ pub(crate) async fn stop_run(
     data: &serde_json::Value,
     error: Option<&StepError>,
 ) -> Result<Cancelled> {
+    let mut tries = Tries::default();
+    loop {
+        match try_stop(conn, workspace, run, kind, data, error).await {
+            Ok(Some(stopped)) => return Ok(stopped),
+            Ok(None) if tries.left() => {}
+            Ok(None) => return Err(Error::Internal(format!("run {run} is live but has no state"))),
+            Err(e) if tries.another(&e) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Nothing if the run was opened again between the look at its scopes and the one at its header.
+async fn try_stop(
+    conn: &mut PgConnection,
+    workspace: i32,
+    run: RunId,
+    kind: &str,
+    data: &serde_json::Value,
+    error: Option<&StepError>,
+) -> Result<Option<Cancelled>> {
     let mut tx = conn.begin().await?;
     let scopes = runs::lock_all_scopes(&mut tx, run).await?;
+    // Before the lanes: items that end hold their map first. And before the versions are raised: no item is claimed from here on, so that
+    // none gets a state at a version that was not raised.
+    redrive::lock_maps(&mut tx, run).await?;
     let header = runs::header(&mut tx, workspace, run).await?.ok_or_else(|| Error::not_found("run", run))?;
     match header.status {
-        RunStatus::Cancelled => return Ok(Cancelled { status: RunStatus::Cancelled, in_flight: 0 }),
+        RunStatus::Cancelled => return Ok(Some(Cancelled { status: RunStatus::Cancelled, in_flight: 0 })),
         status if status.is_terminal() => return Err(Error::Conflict(format!("run {run} has {} already", status.name()))),
         _ => {}
     }
+    let Some(root) = scopes.iter().find(|s| s.scope == ScopePath::root()) else { return Ok(None) };
     let next = header.status.on(RunEvent::Cancel).map_err(|e| Error::Conflict(e.to_string()))?;
     if header.status != next {
-        let root = scopes.iter().find(|s| s.scope == ScopePath::root());
-        let root = root.ok_or_else(|| Error::Internal(format!("run {run} is {} but has no state", header.status.name())))?;
         runs::raise_versions(&mut tx, run).await?;
         records::insert_event(&mut tx, run, root.state.version + 1, kind, data).await?;
-        runs::set_status(&mut tx, run, header.status, next).await?;
+        if !runs::set_status(&mut tx, run, header.status, next).await? {
+            return Err(Error::Internal(format!("run {run} was not {} under lock", header.status.name())));
+        }
         if let Some(error) = error {
             runs::set_error(&mut tx, run, &records::to_json(error)?).await?;
         }
     }
-    // Before the lanes: items that end hold their map first.
-    redrive::lock_maps(&mut tx, run).await?;
     let in_flight = lanes::stop(&mut tx, run).await?;
     let status = if finish_stopped(&mut tx, run).await? { RunStatus::Cancelled } else { next };
     if in_flight > 0 {
         lanes::notify_stopped(&mut tx, run).await?;
     }
     tx.commit().await?;
-    Ok(Cancelled { status, in_flight })
+    Ok(Some(Cancelled { status, in_flight }))
 }
 
 /// Ends a run that is being stopped once no lane of it is left. The caller holds the lock of its root scope.
@@ -71,4 +95,31 @@ pub(crate) async fn finish_stopped(conn: &mut PgConnection, run: RunId) -> Resul
     let root = runs::lock_scopes(conn, &[(run, ScopePath::root())]).await?;
     let Some(root) = root.first() else { return Ok(false) };
     Ok(runs::end_stopped(conn, run, root.state.version + 1).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::Drain;
+
+    /// Guard: `Tries`.
+    #[tokio::test]
+    async fn a_deadlock_is_not_the_callers_problem() {
+        let mut d = Drain::new().await;
+        let (run, _) = d.start("  a: {t: 1}\n").await;
+        let (mut other, mut looking) = (d.connect().await, d.connect().await);
+        // Whoever has waited for so long is the one that is undone.
+        d.sql("SET deadlock_timeout = '2 s'").await;
+        sqlx::raw_sql("SET deadlock_timeout = '10 min'").execute(&mut other).await.expect("set");
+        let mut tx = other.begin().await.expect("a transaction");
+        sqlx::query("SELECT FROM krowoc.lane FOR UPDATE").execute(&mut *tx).await.expect("locked");
+        let against_the_order = async {
+            Drain::until_one_waits(&mut looking).await;
+            sqlx::query("SELECT FROM krowoc.scope_state FOR UPDATE").execute(&mut *tx).await.expect("locked");
+            tx.commit().await.expect("committed");
+        };
+        let (stopped, ()) = tokio::join!(cancel_run(&mut d.conn, &d.scope, run), against_the_order);
+        assert_eq!(stopped.expect("stopped").status, RunStatus::Cancelled);
+        d.done().await;
+    }
 }

@@ -1,6 +1,7 @@
 //! Every change of durable state, one file each. A command opens the transaction, takes locks in the stated order (scopes by key → maps →
-//! spans → lanes → run), asks `lifecycle`, applies through `store`, commits.
+//! spans → lanes → run → dead letters), asks `lifecycle`, applies through `store`, commits.
 
+mod apply_batch;
 mod cancel_run;
 pub(crate) mod complete_attempts;
 mod discard;
@@ -10,7 +11,9 @@ mod reap;
 mod redrive;
 mod register_workflow;
 mod start_runs;
+mod tries;
 
+pub(crate) use apply_batch::{give_way, is_permanent};
 pub use cancel_run::{Cancelled, cancel_run};
 pub(crate) use cancel_run::{finish_stopped, stop_run};
 pub use discard::{Discarded, discard};

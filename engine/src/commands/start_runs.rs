@@ -70,8 +70,8 @@ pub struct LocalStep {
     pub(crate) asked: Instant,
 }
 
-/// Starts a slice of runs in one transaction, all or none. Input that misses its workflow's schema is refused with every problem,
-/// pointers led by the run's place in the slice when there are several.
+/// Starts a slice of runs in one transaction, all or none. Versions of another workspace's workflows are not found. Input that misses its
+/// workflow's schema is refused with every problem, pointers led by the run's place in the slice when there are several.
 pub async fn start_runs(
     conn: &mut PgConnection,
     scope: &Scope,
@@ -84,7 +84,11 @@ pub async fn start_runs(
     }
     let mut loaded = Vec::with_capacity(slice.len());
     for run in slice {
-        loaded.push(versions.load(conn, run.version).await?);
+        let version = versions.load(conn, run.version).await?;
+        if version.workspace != scope.workspace {
+            return Err(Error::not_found("workflow version", run.version.0));
+        }
+        loaded.push(version);
     }
     check_inputs(slice, &loaded)?;
     let prepared = Prepared::of(slice, &loaded);
@@ -112,6 +116,14 @@ pub async fn start_runs(
         }
     }
     Ok(report)
+}
+
+/// Places in the slice, in the order in which the runs are inserted: whoever inserts a key that another has inserted and not committed
+/// waits for it, so that two slices with the same keys in different orders would wait for each other.
+fn in_key_order(slice: &[StartRun]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..slice.len()).collect();
+    order.sort_by_key(|at| slice[*at].idempotency_key.as_deref());
+    order
 }
 
 fn holder(local: Option<&dyn Local>) -> Holder {
@@ -151,16 +163,20 @@ struct Prepared {
     new: NewRuns,
     blobs: Vec<(RunId, blobs::Packed)>,
     timeouts: (Vec<uuid::Uuid>, Vec<f64>),
+    /// For each run, its place in the slice.
+    order: Vec<usize>,
     /// For each lane, the run's place in the slice.
     steps: Vec<usize>,
 }
 
 impl Prepared {
     fn of(slice: &[StartRun], versions: &[Arc<Version>]) -> Self {
-        let mut p = Self { new: NewRuns::default(), blobs: vec![], timeouts: (vec![], vec![]), steps: vec![] };
+        let order = in_key_order(slice);
+        let ids: Vec<RunId> = slice.iter().map(|_| RunId::new()).collect();
+        let mut p = Self { new: NewRuns::default(), blobs: vec![], timeouts: (vec![], vec![]), order: vec![], steps: vec![] };
         let keyed = slice.iter().any(|r| r.idempotency_key.is_some());
-        for (at, (run, version)) in slice.iter().zip(versions).enumerate() {
-            let id = RunId::new();
+        for at in order.iter().copied() {
+            let (run, version, id) = (&slice[at], &versions[at], ids[at]);
             let n = &mut p.new;
             n.id.push(id.0);
             n.version.push(run.version.0);
@@ -194,7 +210,15 @@ impl Prepared {
                 p.timeouts.1.push(timeout.as_secs_f64());
             }
         }
+        p.order = order;
         p
+    }
+
+    /// The ids of the runs, in the caller's order.
+    fn ids(&self) -> Vec<RunId> {
+        let mut ids: Vec<(usize, RunId)> = self.order.iter().copied().zip(self.new.id.iter().copied().map(RunId)).collect();
+        ids.sort_by_key(|(at, _)| *at);
+        ids.into_iter().map(|(_, id)| id).collect()
     }
 
     fn born_leased(&self, slice: &[StartRun], versions: &[Arc<Version>], mine: usize, by: Holder, asked: Instant) -> Vec<LocalStep> {
@@ -238,7 +262,7 @@ async fn insert(
 ) -> Result<Vec<StartedRun>> {
     if p.blobs.is_empty() && p.timeouts.0.is_empty() && p.new.keys.is_none() {
         runs::start(conn, scope, &p.new, mine, by).await?;
-        return Ok(p.new.id.iter().map(|id| StartedRun { id: RunId(*id), created: true }).collect());
+        return Ok(p.ids().into_iter().map(|id| StartedRun { id, created: true }).collect());
     }
     let mut tx = conn.begin().await?;
     let started = runs::start(&mut tx, scope, &p.new, mine, by).await?;
@@ -249,11 +273,11 @@ async fn insert(
         p.timeouts.0.iter().copied().zip(p.timeouts.1.iter().copied()).filter(|(id, _)| fresh.contains(id)).unzip();
     runs::set_timeouts(&mut tx, &ids, &seconds).await?;
     let mut report = Vec::with_capacity(slice.len());
-    for (run, id) in slice.iter().zip(&p.new.id) {
+    for (run, id) in slice.iter().zip(p.ids()) {
         match &run.idempotency_key {
             // A conflict leaves by `?` and takes the whole slice back with it.
-            Some(key) if !fresh.contains(id) => report.push(earlier(&mut tx, scope, run, key).await?),
-            _ => report.push(StartedRun { id: RunId(*id), created: true }),
+            Some(key) if !fresh.contains(&id.0) => report.push(earlier(&mut tx, scope, run, key).await?),
+            _ => report.push(StartedRun { id, created: true }),
         }
     }
     tx.commit().await?;

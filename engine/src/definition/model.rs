@@ -256,8 +256,8 @@ pub(super) struct Slug(#[schemars(regex(pattern = r"^[a-z](?:-?[a-z0-9]){0,63}$"
 /// The name of a task queue.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(inline, title = "small letters, digits, dashes and underscores, at most 64, a letter first")]
-pub(super) struct QueueName(#[schemars(regex(pattern = r"^[a-z][a-z0-9_-]{0,63}$"))] pub String);
+#[schemars(inline, title = "small letters, digits, dashes and underscores, at most 63, a letter first")]
+pub(super) struct QueueName(#[schemars(regex(pattern = r"^[a-z][a-z0-9_-]{0,62}$"))] pub String);
 
 /// A duration as text.
 #[derive(Clone, Copy, Debug)]

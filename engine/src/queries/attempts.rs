@@ -7,6 +7,7 @@ use crate::{
     executor::{StepError, Usage},
     id::{RunId, Scope, ScopePath, StepIx},
     path::StepPath,
+    store::rows::Lease,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -15,7 +16,7 @@ use sqlx::PgConnection;
 /// An attempt that has ended.
 #[derive(Serialize, Clone, Debug)]
 pub struct AttemptView {
-    /// The step's address.
+    /// The step's address; `output` for the computation of the run's output, `map[item].entry` for that which opens an item's first steps.
     pub path: String,
     /// Its number, from 1.
     pub attempt: u32,
@@ -29,7 +30,7 @@ pub struct AttemptView {
     pub started_at: DateTime<Utc>,
     /// When it ended.
     pub finished_at: DateTime<Utc>,
-    /// How long it took.
+    /// How long it took; that with which a map or a wait ends took as long as its items or its time.
     pub duration_ms: u32,
     /// When the next one was due, if one was to follow.
     pub next_at: Option<DateTime<Utc>>,
@@ -66,7 +67,13 @@ pub async fn without_result(conn: &mut PgConnection, scope: &Scope, run: RunId, 
 
 async fn with_paths(conn: &mut PgConnection, run: RunId, dag: &Dag, rows: Vec<Row>) -> Result<Vec<AttemptView>> {
     let keys = keys::load(conn, run, dag, rows.iter().map(|r| &r.0)).await?;
-    Ok(rows.into_iter().map(|(scope, step, view)| AttemptView { path: keys.path(dag, &scope, step), ..view }).collect())
+    let path = |scope: &ScopePath, step: i16| match u16::try_from(step) {
+        Ok(ix) => keys.path(dag, scope, StepIx(ix)),
+        // The engine's own work: it has no step, but it can be lost like one.
+        Err(_) if step == Lease::ENTRY => format!("{}.entry", keys.item_path(dag, scope)),
+        Err(_) => "output".to_owned(),
+    };
+    Ok(rows.into_iter().map(|(scope, step, view)| AttemptView { path: path(&scope, step), ..view }).collect())
 }
 
 /// Every attempt of the step at an address that the caller knows in words.
@@ -76,7 +83,7 @@ pub(crate) async fn at(conn: &mut PgConnection, run: RunId, path: &str, scope: &
 }
 
 /// An attempt with its place, its path still empty.
-type Row = (ScopePath, StepIx, AttemptView);
+type Row = (ScopePath, i16, AttemptView);
 
 #[derive(PartialEq)]
 enum Which {
@@ -122,7 +129,7 @@ async fn load(conn: &mut PgConnection, run: RunId, step: Option<(&ScopePath, Ste
                 worker: r.worker,
                 usage: r.usage.as_deref().map(parse).transpose()?,
             };
-            Ok((ScopePath(r.scope), StepIx(r.step.unsigned_abs()), view))
+            Ok((ScopePath(r.scope), r.step, view))
         })
         .collect()
 }

@@ -2,12 +2,12 @@
 
 use super::{
     attempts::{AttemptView, at},
-    parse,
+    given, parse,
 };
 use crate::{
     error::{Error, ErrorClass, Result},
     executor::StepError,
-    id::{RunId, Scope, ScopePath, StepIx},
+    id::{RunId, Scope, ScopePath, StepIx, VersionId},
     payload::Payload,
 };
 use chrono::{DateTime, Utc};
@@ -88,6 +88,9 @@ pub struct LetterDetail {
     pub error: StepError,
     /// What the step was given, where it came so far.
     pub input: Option<Payload>,
+    /// The attempt left no input on record, since its worker had vanished or its time was up: `input` was rendered now, from what the step
+    /// looked at then.
+    pub input_rendered_later: bool,
     /// Every attempt, in order.
     pub history: Vec<AttemptView>,
 }
@@ -196,12 +199,26 @@ pub async fn show(conn: &mut PgConnection, scope: &Scope, id: Uuid) -> Result<Le
     .fetch_optional(&mut *conn)
     .await?
     .ok_or_else(missing)?;
-    let more =
-        sqlx::query!(r#"SELECT d.scope, d.step, d.error::text AS "error!", d.input::text FROM krowoc.dead_letter d WHERE d.id = $1"#, id)
-            .fetch_optional(&mut *conn)
-            .await?
-            .ok_or_else(missing)?;
+    let more = sqlx::query!(
+        r#"SELECT d.scope, d.step, d.error::text AS "error!", d.input::text, r.workflow_version FROM krowoc.dead_letter d
+               JOIN krowoc.run r ON r.id = d.run_id WHERE d.id = $1"#,
+        id
+    )
+    .fetch_optional(&mut *conn)
+    .await?
+    .ok_or_else(missing)?;
     let letter = row.view()?;
-    let history = at(conn, letter.run, &letter.path, &ScopePath(more.scope), StepIx(more.step.unsigned_abs())).await?;
-    Ok(LetterDetail { letter, error: parse(&more.error)?, input: more.input.map(Payload::from_json_text), history })
+    let (place, step) = (ScopePath(more.scope), StepIx(more.step.unsigned_abs()));
+    let history = at(conn, letter.run, &letter.path, &place, step).await?;
+    let stored = more.input.map(Payload::from_json_text);
+    let rendered = match &stored {
+        Some(_) => None,
+        // At its best: a version or a payload that can't be read must not hide the failure.
+        None => given::input(conn, letter.run, VersionId(more.workflow_version), &place, step).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, letter = %letter.id, "the input of a dead letter can't be rendered");
+            None
+        }),
+    };
+    let input_rendered_later = rendered.is_some();
+    Ok(LetterDetail { letter, error: parse(&more.error)?, input: stored.or(rendered), input_rendered_later, history })
 }

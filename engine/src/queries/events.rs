@@ -56,7 +56,7 @@ pub async fn events(conn: &mut PgConnection, scope: &Scope, run: RunId, dag: &Da
             if let Some(error) = &r.error {
                 data.insert("error".into(), parse(error)?);
             }
-            let step = r.step.and_then(|ix| dag.steps.get(StepIx(ix.unsigned_abs()).at())).map(|s| s.id.clone());
+            let step = r.step.and_then(|ix| dag.steps.get(StepIx(u16::try_from(ix).ok()?).at())).map(|s| s.id.clone());
             let path = step.or_else(|| data.remove("path").and_then(|p| p.as_str().map(str::to_owned)));
             Ok(EventView { seq: r.seq, at: r.at, kind: r.kind, path, data })
         })

@@ -8,6 +8,7 @@
 pub mod attempts;
 pub mod dead_letters;
 pub mod events;
+mod given;
 pub mod inside;
 pub mod keys;
 pub mod queues;

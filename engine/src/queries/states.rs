@@ -104,6 +104,7 @@ async fn load_history(conn: &mut PgConnection, run: RunId, scopes: &[Vec<u8>], s
     .fetch_all(&mut *conn)
     .await?;
     for row in rows {
+        let Ok(step) = u16::try_from(row.step).map(StepIx) else { continue };
         let result = ResultRow {
             ended: ended(&row.status)?,
             attempt: row.attempt.unsigned_abs(),
@@ -112,7 +113,7 @@ async fn load_history(conn: &mut PgConnection, run: RunId, scopes: &[Vec<u8>], s
             error: row.error.as_deref().map(parse).transpose()?,
             usage: row.usage.as_deref().map(parse).transpose()?,
         };
-        stored.results.entry(ScopePath(row.scope)).or_default().insert(StepIx(row.step.unsigned_abs()), result);
+        stored.results.entry(ScopePath(row.scope)).or_default().insert(step, result);
     }
     let rows = sqlx::query!(
         r#"SELECT scope, step, attempt, finished_at - make_interval(secs => duration_ms / 1000.0) AS "started_at!", usage::text
@@ -123,7 +124,9 @@ async fn load_history(conn: &mut PgConnection, run: RunId, scopes: &[Vec<u8>], s
     .fetch_all(conn)
     .await?;
     for row in rows {
-        let tried = stored.tried.entry((ScopePath(row.scope), StepIx(row.step.unsigned_abs()))).or_default();
+        // Not the attempts of the engine's own work, whose numbers are no step's.
+        let Ok(step) = u16::try_from(row.step).map(StepIx) else { continue };
+        let tried = stored.tried.entry((ScopePath(row.scope), step)).or_default();
         tried.first_at = Some(tried.first_at.map_or(row.started_at, |first| first.min(row.started_at)));
         if let Some(usage) = row.usage {
             tried.usage.push((row.attempt.unsigned_abs(), parse(&usage)?));

@@ -91,7 +91,7 @@ pub struct StepView {
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// How long its last attempt took, once it has ended.
+    /// How long its last attempt took, once it has ended; for a map or a wait from its first claim to its end, deferrals left out.
     pub duration_ms: Option<u32>,
     /// What its attempts used; for a map see [`inside`](super::inside).
     pub tokens: Option<Tokens>,

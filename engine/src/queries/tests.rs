@@ -10,11 +10,12 @@ use super::{
     workflows,
 };
 use crate::{
-    commands::{cancel_run, prune},
+    commands::{StartRun, cancel_run, prune, start_runs},
     drain::{Act, Drain},
     error::{Error, ErrorClass},
     id::{RunId, Scope, WorkspaceId},
     path::StepPath,
+    payload::Payload,
 };
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ async fn another_workspace_sees_nothing() {
     assert!(workflows::list(conn, &other, None, 9).await.expect("workflows").is_empty());
     assert!(dead_letters::list(conn, &other, &Default::default(), None, 9).await.expect("letters").is_empty());
     assert_eq!(prune(conn, &other, Duration::ZERO, 100).await.expect("pruned").runs, 0);
+    let start = StartRun { version: version.id, input: Payload::null(), idempotency_key: None, priority: 0, trigger: "test".into() };
+    assert!(matches!(start_runs(conn, &other, &d.versions, &[start], None).await, Err(Error::NotFound { .. })));
     d.done().await;
 }
 

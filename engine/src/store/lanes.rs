@@ -9,16 +9,25 @@ use sqlx::{PgConnection, postgres::types::PgInterval};
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
-/// Locks the lanes whose token is still good, in key order; tells for each whether its run is being stopped.
-pub(crate) async fn lock_held(conn: &mut PgConnection, leases: &[&Lease]) -> Result<HashMap<(RunId, ScopePath, i32), bool>, sqlx::Error> {
+/// A lane under lock whose token was still good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    /// The token: a batch may hold an older lease on the same lane, which is stale.
+    pub token: i64,
+    /// Is its run being stopped?
+    pub aborting: bool,
+}
+
+/// Locks the lanes whose token is still good, in key order.
+pub(crate) async fn lock_held(conn: &mut PgConnection, leases: &[&Lease]) -> Result<HashMap<(RunId, ScopePath, i32), Held>, sqlx::Error> {
     let runs: Vec<Uuid> = leases.iter().map(|l| l.run.0).collect();
     let scopes: Vec<Vec<u8>> = leases.iter().map(|l| l.scope.0.clone()).collect();
     let lanes: Vec<i32> = leases.iter().map(|l| l.lane).collect();
     let tokens: Vec<i64> = leases.iter().map(|l| l.token).collect();
     let rows = sqlx::query!(
-        "SELECT l.run_id, l.scope, l.lane, l.state = 'aborting' AS \"aborting!\"
+        "SELECT l.run_id, l.scope, l.lane, l.token AS \"token!\", l.state = 'aborting' AS \"aborting!\"
          FROM unnest($1::uuid[], $2::bytea[], $3::int[], $4::bigint[]) AS k(run, scp, lane, token)
-         JOIN krowoc.lane l ON l.run_id = k.run AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token
+         JOIN krowoc.lane l ON l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token
          ORDER BY l.run_id, l.scope, l.lane FOR UPDATE OF l",
         &runs,
         &scopes,
@@ -27,20 +36,44 @@ pub(crate) async fn lock_held(conn: &mut PgConnection, leases: &[&Lease]) -> Res
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|r| ((RunId(r.run_id), ScopePath(r.scope), r.lane), r.aborting)).collect())
+    Ok(rows.into_iter().map(|r| ((RunId(r.run_id), ScopePath(r.scope), r.lane), Held { token: r.token, aborting: r.aborting })).collect())
 }
 
-/// Removes lanes of stopped runs whose attempt has ended.
+/// Removes lanes of stopped runs whose attempt has ended; the caller has them under lock and found them aborting.
 pub(crate) async fn remove_aborting(conn: &mut PgConnection, leases: &[&Lease]) -> Result<(), sqlx::Error> {
     let runs: Vec<Uuid> = leases.iter().map(|l| l.run.0).collect();
     let scopes: Vec<Vec<u8>> = leases.iter().map(|l| l.scope.0.clone()).collect();
     let lanes: Vec<i32> = leases.iter().map(|l| l.lane).collect();
+    let tokens: Vec<i64> = leases.iter().map(|l| l.token).collect();
+    // By token, not by state: that would have the planner walk the index of all leases.
     sqlx::query!(
-        "DELETE FROM krowoc.lane l USING unnest($1::uuid[], $2::bytea[], $3::int[]) AS k(run, scp, lane)
-         WHERE l.run_id = k.run AND l.scope = k.scp AND l.lane = k.lane AND l.state = 'aborting'",
+        "DELETE FROM krowoc.lane l USING unnest($1::uuid[], $2::bytea[], $3::int[], $4::bigint[]) AS k(run, scp, lane, token)
+         WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token",
         &runs,
         &scopes,
-        &lanes
+        &lanes,
+        &tokens
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Puts lanes that nobody will work at here back to where any worker finds them, as if they had never been leased: the attempt does not
+/// count and is not put on record. Those whose run is being stopped stay as they are.
+pub(crate) async fn put_back(conn: &mut PgConnection, leases: &[&Lease]) -> Result<(), sqlx::Error> {
+    let runs: Vec<Uuid> = leases.iter().map(|l| l.run.0).collect();
+    let scopes: Vec<Vec<u8>> = leases.iter().map(|l| l.scope.0.clone()).collect();
+    let lanes: Vec<i32> = leases.iter().map(|l| l.lane).collect();
+    let tokens: Vec<i64> = leases.iter().map(|l| l.token).collect();
+    sqlx::query!(
+        "UPDATE krowoc.lane l SET state = 'ready', token = NULL, lease_until = NULL, ready_at = krowoc.now(), attempt = l.attempt - 1
+         FROM unnest($1::uuid[], $2::bytea[], $3::int[], $4::bigint[]) AS k(run, scp, lane, token)
+         WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token AND l.state <> 'aborting'",
+        &runs,
+        &scopes,
+        &lanes,
+        &tokens
     )
     .execute(conn)
     .await?;
@@ -56,7 +89,7 @@ pub(crate) async fn count(conn: &mut PgConnection, run: RunId) -> Result<i64, sq
 ///
 /// An attempt that ends without ending its step writes its lane under no other lock, so a lane that was leased when a statement began may
 /// wait for items or a timer when the statement gets at it, and is passed over: hence again until nothing has moved. The caller holds the
-/// run's scopes and maps.
+/// run's scopes.
 pub(crate) async fn stop(conn: &mut PgConnection, run: RunId) -> Result<u64, sqlx::Error> {
     loop {
         let in_flight = stop_once(conn, run).await?;
@@ -73,6 +106,10 @@ pub(crate) async fn stop(conn: &mut PgConnection, run: RunId) -> Result<u64, sql
 }
 
 async fn stop_once(conn: &mut PgConnection, run: RunId) -> Result<u64, sqlx::Error> {
+    // Also maps that were expanded meanwhile: whoever ends an item of them holds the map, then the lane, and last asks for the span.
+    sqlx::query!("SELECT step FROM krowoc.map_state WHERE run_id = $1 ORDER BY scope, step FOR UPDATE", run.0)
+        .fetch_all(&mut *conn)
+        .await?;
     sqlx::query!("DELETE FROM krowoc.span WHERE run_id = $1", run.0).execute(&mut *conn).await?;
     sqlx::query!("SELECT lane FROM krowoc.lane WHERE run_id = $1 ORDER BY scope, lane FOR UPDATE", run.0).fetch_all(&mut *conn).await?;
     sqlx::query!("DELETE FROM krowoc.lane WHERE run_id = $1 AND state NOT IN ('leased', 'aborting')", run.0).execute(&mut *conn).await?;
@@ -93,7 +130,7 @@ pub(crate) async fn take_expired(conn: &mut PgConnection, limit: i64, by: Holder
     let rows = sqlx::query!(
         "UPDATE krowoc.lane l SET token = $2, lease_until = krowoc.now() + make_interval(secs => $3) FROM (
            SELECT run_id, scope, lane FROM krowoc.lane WHERE state IN ('leased', 'aborting') AND lease_until < krowoc.now() LIMIT $1 FOR UPDATE SKIP LOCKED) x
-         WHERE l.run_id = x.run_id AND l.scope = x.scope AND l.lane = x.lane
+         WHERE l.run_id = ANY (ARRAY[x.run_id]) AND l.scope = x.scope AND l.lane = x.lane
          RETURNING l.run_id, l.scope, l.lane, l.workflow_version, l.step, l.phase, l.attempt, l.failures, l.losses, l.queue, l.priority,
            (extract(epoch FROM krowoc.now() - coalesce(l.total_from, krowoc.now())) * 1000)::bigint AS \"overdue_ms!\"",
         limit,

@@ -6,6 +6,7 @@ use crate::{
     store::hot::Holder,
 };
 use sqlx::PgConnection;
+use std::collections::{BTreeSet, HashMap};
 
 /// Items in a row of `map_chunk`.
 pub(crate) const CHUNK: usize = 256;
@@ -107,7 +108,7 @@ pub(crate) async fn lock(conn: &mut PgConnection, keys: &[(RunId, ScopePath, i16
     let steps: Vec<i16> = keys.iter().map(|k| k.2).collect();
     sqlx::query!(
         "SELECT m.step FROM unnest($1::uuid[], $2::bytea[], $3::smallint[]) AS k(run, scp, stp)
-         JOIN krowoc.map_state m ON m.run_id = k.run AND m.scope = k.scp AND m.step = k.stp ORDER BY m.run_id, m.scope, m.step FOR UPDATE OF m",
+         JOIN krowoc.map_state m ON m.run_id = ANY (ARRAY[k.run]) AND m.scope = k.scp AND m.step = k.stp ORDER BY m.run_id, m.scope, m.step FOR UPDATE OF m",
         &runs,
         &scopes,
         &steps
@@ -158,23 +159,53 @@ pub(crate) async fn item_results(
         .collect())
 }
 
-/// The keys of the items that enclose a scope, from the outermost inwards; none where a map declares no key.
-pub(crate) async fn item_keys(conn: &mut PgConnection, run: RunId, scope: &ScopePath) -> Result<Vec<Option<String>>, sqlx::Error> {
-    let (mut keys, mut at) = (vec![], scope.clone());
-    while let Some((parent, map, item)) = at.parent() {
-        let key = sqlx::query_scalar!(
-            "SELECT keys ->> $5 FROM krowoc.map_chunk WHERE run_id = $1 AND scope = $2 AND step = $3 AND chunk = $4",
-            run.0,
-            &parent.0,
-            map.0 as i16,
-            (item as usize / CHUNK) as i32,
-            (item as usize % CHUNK) as i32
-        )
-        .fetch_optional(&mut *conn)
-        .await?;
-        keys.push(key.flatten());
-        at = parent;
+/// The keys of the items that enclose each of the scopes, in the scopes' order, from the outermost inwards; none where a map declares no key.
+pub(crate) async fn item_keys(conn: &mut PgConnection, scopes: &[(RunId, &ScopePath)]) -> Result<Vec<Vec<Option<String>>>, sqlx::Error> {
+    let chunks = load_keys(conn, scopes).await?;
+    let key = |run, (map, item): (MapKey, u32)| {
+        let (scope, step) = map;
+        chunks.get(&(run, scope, step, item as usize / CHUNK)).and_then(|keys| keys.get(item as usize % CHUNK)).cloned()
+    };
+    Ok(scopes.iter().map(|(run, scope)| around(scope).into_iter().map(|at| key(*run, at)).collect()).collect())
+}
+
+/// A map in its run: the scope that it stands in, and its step.
+type MapKey = (ScopePath, i16);
+
+/// The maps around a scope with the number of the item, from the outermost inwards.
+fn around(scope: &ScopePath) -> Vec<(MapKey, u32)> {
+    let mut at = ScopePath::root();
+    let maps = scope.segments().map(|(map, item)| {
+        let outer = at.clone();
+        at = at.item(map, item);
+        ((outer, map.0 as i16), item)
+    });
+    maps.collect()
+}
+
+/// The chunks of keys that the scopes' items lie in. They are taken apart here: `->>` refuses a key that holds U+0000.
+async fn load_keys(
+    conn: &mut PgConnection,
+    scopes: &[(RunId, &ScopePath)],
+) -> Result<HashMap<(RunId, ScopePath, i16, usize), Vec<String>>, sqlx::Error> {
+    let wanted: BTreeSet<_> = scopes
+        .iter()
+        .flat_map(|(run, scope)| around(scope).into_iter().map(|((at, map), item)| (*run, at, map, item as usize / CHUNK)))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(HashMap::new());
     }
-    keys.reverse();
-    Ok(keys)
+    let rows = sqlx::query!(
+        r#"SELECT c.run_id, c.scope, c.step, c.chunk, c.keys::text AS "keys!" FROM unnest($1::uuid[], $2::bytea[], $3::smallint[], $4::int[]) AS k(run, scp, stp, chunk)
+           JOIN krowoc.map_chunk c ON c.run_id = ANY (ARRAY[k.run]) AND c.scope = k.scp AND c.step = k.stp AND c.chunk = k.chunk
+           WHERE c.keys IS NOT NULL"#,
+        &wanted.iter().map(|w| w.0.0).collect::<Vec<_>>(),
+        &wanted.iter().map(|w| w.1.0.clone()).collect::<Vec<_>>(),
+        &wanted.iter().map(|w| w.2).collect::<Vec<_>>(),
+        &wanted.iter().map(|w| w.3 as i32).collect::<Vec<_>>()
+    )
+    .fetch_all(conn)
+    .await?;
+    let read = |text: &str| serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(Box::new(e)));
+    rows.into_iter().map(|r| Ok(((RunId(r.run_id), ScopePath(r.scope), r.step, r.chunk as usize), read(&r.keys)?))).collect()
 }

@@ -19,23 +19,27 @@ pub(crate) struct AttemptRecord<'a> {
     pub worker: i32,
 }
 
-/// Inserts it.
-pub(crate) async fn insert_attempt(conn: &mut PgConnection, a: &AttemptRecord<'_>) -> Result<(), sqlx::Error> {
-    let error = a.error.map(to_json).transpose()?;
-    let usage = a.usage.or(a.error.and_then(|e| e.usage.as_ref())).map(to_json).transpose()?;
+/// Inserts them in one statement.
+pub(crate) async fn insert_attempts(conn: &mut PgConnection, all: &[AttemptRecord<'_>]) -> Result<(), sqlx::Error> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let used = |a: &AttemptRecord<'_>| a.usage.or(a.error.and_then(|e| e.usage.as_ref())).map(to_json).transpose();
     sqlx::query!(
         "INSERT INTO krowoc.attempt (run_id, scope, step, attempt, status, class, duration_ms, finished_at, worker, error, usage)
-         VALUES ($1, $2, $3, $4, $5::text::krowoc.attempt_status, $6::text::krowoc.error_class, $7, krowoc.now(), $8, $9::text::json, $10::text::json)",
-        a.run.0,
-        &a.scope.0,
-        a.step,
-        a.attempt as i32,
-        a.status,
-        a.error.map(|e| e.class.name()),
-        a.ms,
-        a.worker,
-        error,
-        usage
+         SELECT a.run, a.scp, a.step, a.attempt, a.status::krowoc.attempt_status, a.class::krowoc.error_class, a.ms, krowoc.now(), a.worker, a.error::json, a.usage::json
+         FROM unnest($1::uuid[], $2::bytea[], $3::smallint[], $4::int[], $5::text[], $6::text[], $7::int[], $8::int[], $9::text[], $10::text[])
+           AS a(run, scp, step, attempt, status, class, ms, worker, error, usage)",
+        &all.iter().map(|a| a.run.0).collect::<Vec<_>>(),
+        &all.iter().map(|a| a.scope.0.clone()).collect::<Vec<_>>(),
+        &all.iter().map(|a| a.step).collect::<Vec<_>>(),
+        &all.iter().map(|a| a.attempt as i32).collect::<Vec<_>>(),
+        &all.iter().map(|a| a.status.to_owned()).collect::<Vec<_>>(),
+        &all.iter().map(|a| a.error.map(|e| e.class.name().to_owned())).collect::<Vec<_>>() as _,
+        &all.iter().map(|a| a.ms).collect::<Vec<_>>(),
+        &all.iter().map(|a| a.worker).collect::<Vec<_>>(),
+        &all.iter().map(|a| a.error.map(to_json).transpose()).collect::<Result<Vec<_>, _>>()? as _,
+        &all.iter().map(used).collect::<Result<Vec<_>, _>>()? as _
     )
     .execute(conn)
     .await?;
@@ -55,28 +59,40 @@ pub(crate) struct DeadLetter<'a> {
     pub input: Option<&'a str>,
 }
 
-/// Inserts it; a letter of the same path that was redriven is open again.
-pub(crate) async fn insert_dead_letter(conn: &mut PgConnection, d: &DeadLetter<'_>) -> Result<(), sqlx::Error> {
-    let error = to_json(d.error)?;
+/// Inserts them in one statement, each of another step; letters that were redriven are open again.
+pub(crate) async fn insert_dead_letters(conn: &mut PgConnection, all: &[DeadLetter<'_>]) -> Result<(), sqlx::Error> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    // In key order, as everybody who writes several letters of a run.
+    let mut all: Vec<&DeadLetter<'_>> = all.iter().collect();
+    all.sort_by(|a, b| (a.run, a.scope, a.step).cmp(&(b.run, b.scope, b.step)));
     sqlx::query!(
         "INSERT INTO krowoc.dead_letter AS l (workspace_id, run_id, scope, step, generation, attempts, path, class, error, input)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::krowoc.error_class, $9::text::json, $10::text::json)
+         SELECT d.workspace, d.run, d.scp, d.step, d.generation, d.attempts, d.path, d.class::krowoc.error_class, d.error::json, d.input::json
+         FROM unnest($1::int[], $2::uuid[], $3::bytea[], $4::smallint[], $5::smallint[], $6::int[], $7::text[], $8::text[], $9::text[], $10::text[])
+           AS d(workspace, run, scp, step, generation, attempts, path, class, error, input)
          ON CONFLICT (run_id, scope, step) DO UPDATE SET state = 'open', reason = NULL, changed_at = krowoc.now(), generation = excluded.generation,
            attempts = excluded.attempts, class = excluded.class, error = excluded.error, input = excluded.input",
-        d.workspace,
-        d.run.0,
-        &d.scope.0,
-        d.step,
-        d.generation,
-        d.attempts as i32,
-        d.path,
-        d.error.class.name(),
-        error,
-        d.input
+        &all.iter().map(|d| d.workspace).collect::<Vec<_>>(),
+        &all.iter().map(|d| d.run.0).collect::<Vec<_>>(),
+        &all.iter().map(|d| d.scope.0.clone()).collect::<Vec<_>>(),
+        &all.iter().map(|d| d.step).collect::<Vec<_>>(),
+        &all.iter().map(|d| d.generation).collect::<Vec<_>>(),
+        &all.iter().map(|d| d.attempts as i32).collect::<Vec<_>>(),
+        &all.iter().map(|d| storable(d.path)).collect::<Vec<_>>(),
+        &all.iter().map(|d| d.error.class.name().to_owned()).collect::<Vec<_>>(),
+        &all.iter().map(|d| to_json(d.error)).collect::<Result<Vec<_>, _>>()?,
+        &all.iter().map(|d| d.input.map(str::to_owned)).collect::<Vec<_>>() as _
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// A path shows keys, and keys come from data: `text` takes every character but U+0000, which is written as JSON has it.
+fn storable(path: &str) -> String {
+    path.replace('\0', "\\u0000")
 }
 
 /// Inserts an event that no result row stands for.

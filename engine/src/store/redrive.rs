@@ -61,7 +61,7 @@ pub(crate) struct RunRow {
     pub error: Option<String>,
 }
 
-/// Locks the header and reads it. The caller holds whatever else it needs of the run: headers come last.
+/// Locks the header and reads it. The caller holds whatever is live of the run; only letters come after.
 pub(crate) async fn lock_run(conn: &mut PgConnection, run: RunId) -> Result<Option<RunRow>, sqlx::Error> {
     sqlx::query_as!(
         RunRow,
@@ -105,6 +105,20 @@ pub(crate) async fn lock_maps(conn: &mut PgConnection, run: RunId) -> Result<Vec
             ((ScopePath(m.scope), StepIx(m.step.unsigned_abs())), row)
         })
         .collect())
+}
+
+/// Locks the lanes of a run's live maps, and that of its output, in key order: a redrive may take any of them from whoever holds it.
+pub(crate) async fn lock_map_lanes(conn: &mut PgConnection, run: RunId, finish: i16) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "SELECT l.lane FROM krowoc.lane l WHERE l.run_id = $1 AND (l.step = $2 OR EXISTS (
+           SELECT FROM krowoc.map_state m WHERE m.run_id = l.run_id AND m.scope = l.scope AND m.lane = l.lane))
+         ORDER BY l.scope, l.lane FOR UPDATE OF l",
+        run.0,
+        finish
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(())
 }
 
 /// How the steps of some scopes ended: scope, step, status.
@@ -392,6 +406,6 @@ pub(crate) async fn reopen_run(conn: &mut PgConnection, run: RunId) -> Result<bo
 
 /// Tells an idle worker that there is work; heard after the commit.
 pub(crate) async fn wake(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query!("SELECT pg_notify('krowoc_ready', '') FROM (SELECT FROM krowoc.worker WHERE idle LIMIT 1) w").fetch_optional(conn).await?;
+    sqlx::query!("SELECT pg_notify('krowoc_ready', '') FROM (SELECT FROM krowoc.worker WHERE idle AND seen_at > krowoc.now() - interval '1 minute' LIMIT 1) w").fetch_optional(conn).await?;
     Ok(())
 }

@@ -130,7 +130,7 @@ pub(crate) async fn lock_scopes(conn: &mut PgConnection, keys: &[(RunId, ScopePa
     let scopes: Vec<Vec<u8>> = keys.iter().map(|k| k.1.0.clone()).collect();
     let rows = sqlx::query!(
         "SELECT s.run_id, s.scope, s.version, s.steps FROM unnest($1::uuid[], $2::bytea[]) AS k(run, scp)
-         JOIN krowoc.scope_state s ON s.run_id = k.run AND s.scope = k.scp ORDER BY s.run_id, s.scope FOR UPDATE OF s",
+         JOIN krowoc.scope_state s ON s.run_id = ANY (ARRAY[k.run]) AND s.scope = k.scp ORDER BY s.run_id, s.scope FOR UPDATE OF s",
         &runs,
         &scopes
     )

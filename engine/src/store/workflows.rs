@@ -1,6 +1,6 @@
 //! Workflows and their versions.
 
-use crate::id::{Scope, VersionId};
+use crate::id::{Scope, VersionId, WorkspaceId};
 use sqlx::PgConnection;
 
 /// A version as it came out of a registration.
@@ -54,13 +54,14 @@ pub(crate) async fn register(
     Ok(Registered { id: VersionId(v.id), number: v.number, created: true })
 }
 
-/// A version's definition and prompts, as stored.
-pub(crate) async fn load(conn: &mut PgConnection, id: VersionId) -> Result<Option<(String, String)>, sqlx::Error> {
+/// A version's workspace, definition and prompts, as stored.
+pub(crate) async fn load(conn: &mut PgConnection, id: VersionId) -> Result<Option<(WorkspaceId, String, String)>, sqlx::Error> {
     let row = sqlx::query!(
-        "SELECT definition::text AS \"definition!\", prompts::text AS \"prompts!\" FROM krowoc.workflow_version WHERE id = $1",
+        "SELECT w.workspace_id, v.definition::text AS \"definition!\", v.prompts::text AS \"prompts!\"
+         FROM krowoc.workflow_version v JOIN krowoc.workflow w ON w.id = v.workflow_id WHERE v.id = $1",
         id.0
     )
     .fetch_optional(conn)
     .await?;
-    Ok(row.map(|r| (r.definition, r.prompts)))
+    Ok(row.map(|r| (WorkspaceId(r.workspace_id), r.definition, r.prompts)))
 }

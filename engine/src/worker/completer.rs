@@ -5,10 +5,9 @@ use super::{reconnect::Reconnect, shared::Shared};
 use crate::{
     commands::{
         complete_attempts::{Batch, Completed, Completion, Continued, ScopeCache, complete_attempts},
-        new_token,
+        give_way, is_permanent, new_token,
     },
-    error::{Error, ErrorClass, Result},
-    executor::StepError,
+    error::Result,
     measures::Tally,
     store::{hot::Holder, rows::Claimed},
 };
@@ -74,33 +73,6 @@ async fn apply(shared: &Shared, conn: &mut PgConnection, cache: &mut ScopeCache,
     Ok(())
 }
 
-/// Will the same batch fail the same way for ever? Connection troubles, deadlocks and a full disk pass; wrong data does not.
-fn is_permanent(error: &Error) -> bool {
-    match error {
-        Error::Store(sqlx::Error::Database(e)) => {
-            // Data exceptions, integrity violations, and programs that are too large (54): the row is at fault.
-            e.code().is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
-        }
-        Error::Store(sqlx::Error::Encode(_) | sqlx::Error::Decode(_)) | Error::Internal(_) | Error::LeaseLost => true,
-        _ => false,
-    }
-}
-
-/// A batch that holds one bad row is split, so that this row alone fails; alone, it fails its step with what the database said.
-fn give_way(pending: &mut Vec<Batch>, error: &Error) {
-    let Some(batch) = pending.pop() else { return };
-    if batch.len() > 1 {
-        pending.extend(batch.split());
-        return;
-    }
-    let refused = StepError::new(ErrorClass::Internal, format!("the result could not be stored: {error}"));
-    match batch.was_given_up() {
-        false => pending.extend(batch.split().into_iter().map(|b| b.give_up(&refused))),
-        // Not even the failure can be stored. The lease expires and the reaper, with its limit of losses, decides.
-        true => tracing::error!(%error, "a completion could not be stored in any form; its lease will expire"),
-    }
-}
-
 /// After the commits: successors start, slots are freed, counters move.
 fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64], asked: Instant) {
     let kept = done.continued.len() + done.leased.len();
@@ -117,7 +89,7 @@ fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64], asked:
     for number in numbers {
         shared.land(*number);
     }
-    // Every completed step frees its slot; continued, opened and filled ones keep or took one.
+    // Every completed step frees its slot; continued, opened and leased ones keep or took one.
     let free = (slots + done.taken).saturating_sub(kept);
     shared.free_slots(free);
     shared.measure_slots();

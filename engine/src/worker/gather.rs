@@ -113,8 +113,7 @@ async fn append(
             continue;
         }
         let value = collect.render_payload_within(seen, &mut effort.budget);
-        let value =
-            value.map_err(|e| StepError::new(ErrorClass::Expression, e.of(format_args!("`collect` of item {item}")).message))?;
+        let value = value.map_err(|e| StepError::new(ErrorClass::Expression, e.of(format_args!("`collect` of item {item}")).message))?;
         output.push_str(value.as_str());
     }
     Ok(())

@@ -40,6 +40,7 @@ const ROWS: &[Row] = &[
     ("backoff that starts past its end", "steps:\n  a:\n    transform: 1\n    retry: {backoff: {initial: 2m}}", "out_of_range", 4, 32, "raise `max` too"),
     ("unknown join", "steps:\n  a:\n    transform: 1\n    join: all_suceeded", "unknown_value", 4, 11, "did you mean `all_succeeded`?"),
     ("no truth value", "steps:\n  a:\n    transform: 1\n    allow_failure: yes", "type_mismatch", 4, 20, "expected true or false, found the text `yes`"),
+    ("queue of 64 characters", "steps:\n  a:\n    transform: 1\n    queue: q234567890123456789012345678901234567890123456789012345678901234", "invalid_value", 4, 12, "at most 63"),
     ("queue with a space", "steps:\n  a:\n    transform: 1\n    queue: my queue", "invalid_value", 4, 12, "`my queue` is not small letters"),
     ("no duration", "timeout: 5 minutes\nsteps: {a: {transform: 1}}", "invalid_value", 1, 10, "`5 minutes` is no duration"),
     ("number for a duration", "timeout: 90\nsteps: {a: {transform: 1}}", "type_mismatch", 1, 10, "expected a duration such as `90s`, `1h30m` or `2d`, found `90`"),

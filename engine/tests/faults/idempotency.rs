@@ -1,6 +1,7 @@
 //! **Guarantee (I9)**: one idempotency key, whoever sends it and how often, is one run; with a different body it is a conflict.
 //!
-//! **Guards**: the unique index `run_idempotency` with `ON CONFLICT … DO NOTHING` (`start_runs_v1`), the request's hash beside the key.
+//! **Guards**: the unique index `run_idempotency` with `ON CONFLICT … DO NOTHING` (`start_runs_v1`), the request's hash beside the key, the
+//! order in which a slice inserts its keys (`in_key_order`).
 
 use crate::{
     workflows::SHAPES,
@@ -101,11 +102,34 @@ async fn slices_that_share_keys_in_any_order_do_not_stand_in_each_others_way() {
         }
         slices.push(slice);
     }
-    let mut created = 0;
-    for answer in send_at_once(&world, slices).await {
+    // Somebody has inserted one of the keys and not committed: every slice stops there, or at a key that another slice has inserted, with
+    // what it has inserted itself. Which of them go on once that one is gone depends on nothing but their order.
+    let mut other = PgConnection::connect_with(&world.options()).await.expect("connected");
+    let mut tx = other.begin().await.expect("a transaction");
+    start_runs(&mut tx, &world.scope, &world.engine.registry().versions, &slices[0][KEYS / 2..=KEYS / 2], None).await.expect("started");
+    let (clients, mut created) = (slices.len(), 0);
+    let release = async {
+        let mut looking = PgConnection::connect_with(&world.options()).await.expect("connected");
+        until_waiting(&mut looking, clients as i64).await;
+        tx.rollback().await.expect("rolled back");
+    };
+    let (answers, ()) = tokio::join!(send_at_once(&world, slices.clone()), release);
+    for answer in answers {
         created += answer.expect("no deadlock").iter().filter(|s| s.created).count();
     }
     assert_eq!((created, world.live().await), (KEYS, KEYS as i64));
     assert_eq!(world.database.violations().await.expect("checked"), Vec::<String>::new());
     world.done().await;
+}
+
+/// Returns when so many sessions wait for others, or a deadlock has left fewer: then an answer says so.
+async fn until_waiting(conn: &mut PgConnection, sessions: i64) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let undone = "SELECT deadlocks > 0 FROM pg_stat_database WHERE datname = current_database()";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut *conn).await.expect("an answer") < sessions {
+        if sqlx::query_scalar::<_, bool>(undone).fetch_one(&mut *conn).await.expect("an answer") {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
 }

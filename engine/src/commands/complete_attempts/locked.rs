@@ -8,7 +8,8 @@ use crate::{
     id::{RunId, ScopePath},
     store::{
         hot::{self, Holder},
-        lanes, maps,
+        lanes::{self, Held},
+        maps,
         records::{self, AttemptRecord},
         rows::{Claimed, Lease},
         runs::{self, RunFacts},
@@ -109,14 +110,16 @@ async fn in_one_transaction(
     Ok(Applied { held: held.len(), stopped, leased })
 }
 
-/// Completions whose lane is still held, grouped by scope, and those whose run is being stopped.
-fn by_scope<'a>(batch: &'a [Decided], held: &HashMap<(RunId, ScopePath, i32), bool>) -> (Vec<Vec<&'a Decided>>, Vec<&'a Decided>) {
+/// Completions whose lane is still held, grouped by scope, and those whose run is being stopped. A batch may hold two attempts of one lane:
+/// the token tells which of them has it.
+fn by_scope<'a>(batch: &'a [Decided], held: &HashMap<(RunId, ScopePath, i32), Held>) -> (Vec<Vec<&'a Decided>>, Vec<&'a Decided>) {
     let (mut groups, mut aborting): (Vec<Vec<&Decided>>, _) = (vec![], vec![]);
     for d in batch {
-        match (held.get(&(d.lease.run, d.lease.scope.clone(), d.lease.lane)), groups.last_mut()) {
-            (Some(true), _) => aborting.push(d),
-            (Some(false), Some(group)) if group[0].key_ref() == d.key_ref() => group.push(d),
-            (Some(false), _) => groups.push(vec![d]),
+        let lane = held.get(&(d.lease.run, d.lease.scope.clone(), d.lease.lane)).filter(|lane| lane.token == d.lease.token);
+        match (lane, groups.last_mut()) {
+            (Some(Held { aborting: true, .. }), _) => aborting.push(d),
+            (Some(_), Some(group)) if group[0].key_ref() == d.key_ref() => group.push(d),
+            (Some(_), _) => groups.push(vec![d]),
             (None, _) => {}
         }
     }
@@ -154,29 +157,8 @@ async fn stop(conn: &mut PgConnection, aborting: &[&Decided], by: Holder) -> Res
     if aborting.is_empty() {
         return Ok(0);
     }
-    for d in aborting {
-        let (error, usage) = match &d.decision {
-            Decision::Succeeded { usage, .. } => (None, usage.as_ref()),
-            Decision::Failed { error, .. } => (Some(error), None),
-            Decision::Waits(wait) => (wait.record.as_ref().and_then(|(_, error)| error.as_ref()), None),
-            Decision::Skipped | Decision::Entered | Decision::Expands(_) => (None, None),
-        };
-        records::insert_attempt(
-            conn,
-            &AttemptRecord {
-                run: d.lease.run,
-                scope: &d.lease.scope,
-                step: d.lease.step,
-                attempt: d.lease.attempt,
-                status: "cancelled",
-                error,
-                usage,
-                ms: d.ms,
-                worker: by.worker,
-            },
-        )
-        .await?;
-    }
+    let records: Vec<_> = aborting.iter().map(|d| cancelled(d, by)).collect();
+    records::insert_attempts(conn, &records).await?;
     let leases: Vec<&Lease> = aborting.iter().map(|d| &d.lease).collect();
     lanes::remove_aborting(conn, &leases).await?;
     let mut stopped = 0;
@@ -185,4 +167,24 @@ async fn stop(conn: &mut PgConnection, aborting: &[&Decided], by: Holder) -> Res
         stopped += usize::from(finish_stopped(conn, run).await?);
     }
     Ok(stopped)
+}
+
+fn cancelled(d: &Decided, by: Holder) -> AttemptRecord<'_> {
+    let (error, usage) = match &d.decision {
+        Decision::Succeeded { usage, .. } => (None, usage.as_ref()),
+        Decision::Failed { error, .. } => (Some(error), None),
+        Decision::Waits(wait) => (wait.record.as_ref().and_then(|(_, error)| error.as_ref()), None),
+        Decision::Skipped | Decision::Entered | Decision::Expands(_) => (None, None),
+    };
+    AttemptRecord {
+        run: d.lease.run,
+        scope: &d.lease.scope,
+        step: d.lease.step,
+        attempt: d.lease.attempt,
+        status: "cancelled",
+        error,
+        usage,
+        ms: d.ms,
+        worker: by.worker,
+    }
 }

@@ -3,7 +3,7 @@
 use super::{Completed, Decided, Decision, Inputs, Room, ScopeCache, cache::CachedScope};
 use crate::{
     definition::Action,
-    error::{Error, Result},
+    error::{Error, ErrorClass, Result},
     executor::{StepError, Usage},
     id::{RunId, ScopePath, StepIx},
     lifecycle::{Counters, Ended, FrameEnd, RunEvent, RunStatus, StepState},
@@ -62,6 +62,36 @@ struct Failure {
     ms: i32,
     workspace: i32,
     generation: i16,
+}
+
+impl Failure {
+    fn attempt(&self, by: Holder) -> AttemptRecord<'_> {
+        AttemptRecord {
+            run: self.lease.run,
+            scope: &self.lease.scope,
+            step: self.lease.step,
+            attempt: self.lease.attempt,
+            status: if self.error.class == ErrorClass::Lost { "lost" } else { "failed" },
+            error: Some(&self.error),
+            usage: None,
+            ms: self.ms,
+            worker: by.worker,
+        }
+    }
+
+    fn letter<'a>(&'a self, path: &'a str) -> DeadLetter<'a> {
+        DeadLetter {
+            workspace: self.workspace,
+            run: self.lease.run,
+            scope: &self.lease.scope,
+            step: self.lease.step,
+            generation: self.generation,
+            attempts: self.lease.attempt,
+            path,
+            error: &self.error,
+            input: self.input.as_ref().map(Payload::as_str),
+        }
+    }
 }
 
 impl Extras {
@@ -426,41 +456,19 @@ impl<'a> Planner<'a> {
         if !self.extras.untimed.is_empty() {
             runs::clear_timeouts(conn, &self.extras.untimed).await?;
         }
-        for f in &self.extras.failures {
-            let (lease, error) = (&f.lease, &f.error);
-            records::insert_attempt(
-                conn,
-                &AttemptRecord {
-                    run: lease.run,
-                    scope: &lease.scope,
-                    step: lease.step,
-                    attempt: lease.attempt,
-                    status: if error.class == crate::ErrorClass::Lost { "lost" } else { "failed" },
-                    error: Some(error),
-                    usage: None,
-                    ms: f.ms,
-                    worker: self.by.worker,
-                },
-            )
-            .await?;
-            if error.class.leaves_dead_letter() {
-                let keys = maps::item_keys(conn, lease.run, &lease.scope).await?;
-                let path = f.version.path(&lease.scope, lease.step, &keys);
-                let letter = DeadLetter {
-                    workspace: f.workspace,
-                    run: lease.run,
-                    scope: &lease.scope,
-                    step: lease.step,
-                    generation: f.generation,
-                    attempts: lease.attempt,
-                    path: &path,
-                    error,
-                    input: f.input.as_ref().map(Payload::as_str),
-                };
-                records::insert_dead_letter(conn, &letter).await?;
-            }
-        }
-        Ok(())
+        self.record_failures(conn).await
+    }
+
+    async fn record_failures(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let failures = &self.extras.failures;
+        let attempts: Vec<_> = failures.iter().map(|f| f.attempt(self.by)).collect();
+        records::insert_attempts(conn, &attempts).await?;
+        let dead: Vec<&Failure> = failures.iter().filter(|f| f.error.class.leaves_dead_letter()).collect();
+        let places: Vec<_> = dead.iter().map(|f| (f.lease.run, &f.lease.scope)).collect();
+        let keys = maps::item_keys(conn, &places).await?;
+        let paths: Vec<String> = dead.iter().zip(keys).map(|(f, keys)| f.version.path(&f.lease.scope, f.lease.step, &keys)).collect();
+        let letters: Vec<_> = dead.iter().zip(&paths).map(|(f, path)| f.letter(path)).collect();
+        records::insert_dead_letters(conn, &letters).await
     }
 
     /// After the commit: what the process may remember and go on with.

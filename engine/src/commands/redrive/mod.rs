@@ -1,18 +1,21 @@
 //! A person sends steps that failed for good back to work: same run, same version, nothing that succeeded runs again.
 //!
-//! [`reopen`] puts scopes and the run back to where the step can run, [`maps`] the maps around it. A run is one transaction; locks are taken in the stated order
-//! (scopes by key → maps → spans → letters → run). A run that has ended has nothing to lock but its header, so that is locked first there.
+//! [`reopen`] puts scopes and the run back to where the step can run, [`maps`] the maps around it. A run is one transaction; locks are taken
+//! in the stated order (scopes by key → maps → spans → lanes → run → letters). A run that has ended has none but its header and letters, in
+//! the order in which retention takes them.
 
 mod maps;
 mod reopen;
 #[cfg(test)]
 mod tests;
 
+use super::tries::Tries;
 use crate::{
     error::{Error, Result},
     id::{RunId, Scope, ScopePath},
     store::{
         redrive::{self as store, Letter},
+        rows::Lease,
         runs,
     },
     version::Versions,
@@ -57,9 +60,14 @@ pub async fn redrive(conn: &mut PgConnection, versions: &Versions, scope: &Scope
     }
     let mut outcomes = HashMap::new();
     for (run, letters) in by_run {
+        let mut tries = Tries::default();
         let done = loop {
-            if let Some(done) = in_run(conn, versions, scope, run, &letters).await? {
-                break done;
+            match in_run(conn, versions, scope, run, &letters).await {
+                Ok(Some(done)) => break done,
+                Ok(None) if tries.left() => {}
+                Ok(None) => return Err(Error::Internal(format!("the header of run {run} and its scopes say different things"))),
+                Err(e) if tries.another(&e) => {}
+                Err(e) => return Err(e),
             }
         };
         outcomes.extend(done);
@@ -90,9 +98,13 @@ async fn in_run(
     let scopes = runs::lock_all_scopes(&mut tx, run).await?;
     let live = scopes.iter().any(|s| s.scope == ScopePath::root());
     let maps = store::lock_maps(&mut tx, run).await?;
+    store::lock_map_lanes(&mut tx, run, Lease::FINISH).await?;
+    let Some(header) = store::lock_run(&mut tx, run).await? else {
+        // Retention has taken it since its letters were found.
+        return Ok(Some(letters.iter().map(|l| (l.id, Redrive::Refused(Error::not_found("dead letter", l.id)))).collect()));
+    };
     let ids: Vec<Uuid> = letters.iter().map(|l| l.id).collect();
     let states: HashMap<Uuid, String> = store::lock_letters(&mut tx, &ids).await?.into_iter().collect();
-    let header = store::lock_run(&mut tx, run).await?.ok_or_else(|| Error::not_found("run", run))?;
     if header.status.is_terminal() == live {
         return Ok(None);
     }

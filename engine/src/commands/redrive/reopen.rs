@@ -9,7 +9,7 @@ use crate::{
     store::{
         redrive::{self as store, Letter, MapRow, NewLane, RunRow},
         rows::Lease,
-        runs::LockedScope,
+        runs::{self, LockedScope},
     },
     version::Version,
 };
@@ -105,6 +105,12 @@ impl Reopening {
     pub async fn save(&mut self, conn: &mut PgConnection) -> Result<()> {
         if self.reopens_run && !store::reopen_run(conn, self.run).await? {
             return Err(Error::Internal(format!("run {} was not failed under lock", self.run)));
+        }
+        // The failed end took the timer with it; what is left to do has the run's whole time again.
+        if self.reopens_run
+            && let Some(timeout) = self.version.dag.timeout
+        {
+            runs::set_timeouts(conn, &[self.run.0], &[timeout.as_secs_f64()]).await?;
         }
         for (path, scope) in &self.scopes {
             let version = match (path.is_root(), scope.changed) {
@@ -204,7 +210,7 @@ impl Reopening {
         if advance.released != [local] {
             return Err(Error::Internal(format!("opening `{}` would start other steps too", self.version.dag.step(step).name)));
         }
-        let (version, lane) = (live.map_or(0, |s| s.version), new.open_lane());
+        let (version, lane) = (live.map_or_else(unused_version, |s| s.version), new.open_lane());
         self.results.entry(scope.clone()).or_default().remove(&step);
         self.scopes.insert(scope.clone(), LiveScope { version, frame: new, changed: true });
         Ok((lane, taken.attempt))
@@ -284,6 +290,14 @@ impl Reopening {
         };
         Ok(store::open_lane(conn, &lane).await?)
     }
+}
+
+/// A version for a scope that is there again, one that it never had: a worker may still hold a copy of the state that it had when it ended,
+/// or before, and its next transition must not pass for one of the new state. Transitions add one each, so that the low numbers were used;
+/// those from here on were only if an earlier redrive drew the same. Half of the range is left to grow into.
+fn unused_version() -> i32 {
+    const LOW: u64 = 1 << 29;
+    (LOW + uuid::Uuid::new_v4().as_u64_pair().1 % LOW) as i32
 }
 
 fn parse(text: &str) -> Result<Value> {

@@ -13,6 +13,7 @@ use crate::{
     },
     version::Version,
 };
+use sqlx::Connection;
 use uuid::Uuid;
 
 const FAIL: Act = Act::Fail(ErrorClass::Refused);
@@ -364,5 +365,92 @@ async fn a_discarded_letter_stays_with_its_reason() {
     assert!(matches!(redrive_one(&mut d, "b").await, Redrive::Refused(Error::Conflict(_))));
     let done = discard(&mut d.conn, &d.scope, &[Uuid::nil()], "gone").await.expect("answered").remove(0);
     assert!(matches!(done.outcome, Err(Error::NotFound { .. })));
+    d.done().await;
+}
+
+/// Guard: `unused_version`. With versions from 1 again, what a worker remembers of the item as it was passes for what it is now.
+#[tokio::test]
+async fn a_worker_that_remembers_an_item_from_before_does_not_bring_its_old_state_back() {
+    let retry = "retry: {attempts: 2}";
+    let body = format!("        p: {{t: 1, {retry}}}\n        q: {{t: 1, {retry}}}\n        r: {{needs: [p, q], t: 1}}\n");
+    let mut d = Drain::new().await;
+    d.will("m", [Act::Items(1, false)]);
+    for step in ["m[0].p", "m[0].q"] {
+        d.will(step, [Act::Fail(ErrorClass::Network), Act::Fail(ErrorClass::Network)]);
+    }
+    let (run, _) = d.start(&map("", &body)).await;
+    d.drain().await;
+    assert_eq!(d.log, ["m", "m[0].p", "m[0].q"], "both wait for another attempt");
+    let before = std::mem::take(&mut d.cache);
+    d.sql("UPDATE krowoc.lane SET ready_at = ready_at - interval '1 h' WHERE state = 'backoff'").await;
+    d.drain().await;
+    assert_eq!(status(&mut d, run).await, RunState::Failed);
+    for step in ["m[0].p", "m[0].q"] {
+        assert!(matches!(redrive_one(&mut d, step).await, Redrive::Redriven));
+    }
+    assert!(d.step().await);
+    d.cache = before;
+    d.drain().await;
+    assert_eq!(status(&mut d, run).await, RunState::Succeeded);
+    assert_eq!(d.log.iter().filter(|p| *p == "m[0].r").count(), 1);
+    d.done().await;
+}
+
+#[tokio::test]
+async fn a_key_may_hold_any_character() {
+    let mut d = Drain::new().await;
+    d.will("m", [Act::Keys(&["a\0b", "]", "c"])]);
+    let path = r#"m["a\u0000b"].s"#;
+    d.will(path, [FAIL]);
+    let (run, _) = d.start(&map("      key: ${{ it }}\n", ONE)).await;
+    d.drain().await;
+    assert_eq!(status(&mut d, run).await, RunState::Failed);
+    assert!(d.log.contains(&path.to_owned()), "{:?}", d.log);
+    let (id, shown, _) = letters(&mut d).await.remove(0);
+    assert!(shown.contains(r"a\u0000b"), "{shown}");
+    let done = redrive(&mut d.conn, &d.versions, &d.scope, &[id]).await.expect("redriven").remove(0);
+    assert!(matches!(done.outcome, Redrive::Redriven), "{done:?}");
+    d.drain().await;
+    assert_eq!(status(&mut d, run).await, RunState::Succeeded);
+    d.done().await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_opened_again_has_its_whole_time_again() {
+    let mut d = Drain::new().await;
+    d.will("b", [FAIL]);
+    let (run, _) = d.start("  b: {t: 1}\ntimeout: 1h\n").await;
+    d.drain().await;
+    assert_eq!(status(&mut d, run).await, RunState::Failed);
+    assert!(matches!(redrive_one(&mut d, "b").await, Redrive::Redriven));
+    let left: f64 = sqlx::query_scalar("SELECT extract(epoch FROM due_at - krowoc.now())::float8 FROM krowoc.run_timeout")
+        .fetch_one(&mut d.conn)
+        .await
+        .expect("a timer");
+    assert!((3500.0..=3600.0).contains(&left), "{left}");
+    d.drain().await;
+    d.done().await;
+}
+
+/// Guard: the header is locked before the letters, as retention does.
+#[tokio::test]
+async fn retention_and_a_redrive_of_the_same_run_do_not_wait_for_each_other() {
+    let mut d = Drain::new().await;
+    d.will("b", [FAIL]);
+    let (run, _) = d.start(CHAIN).await;
+    d.drain().await;
+    let ids = [letter(&mut d, "b").await];
+    let (mut pruning, mut looking) = (d.connect().await, d.connect().await);
+    let mut tx = pruning.begin().await.expect("a transaction");
+    let locked = crate::store::retention::lock_old(&mut tx, &d.scope, -60.0, None, 10).await.expect("locked");
+    assert_eq!(locked, [run.0]);
+    let prune = async {
+        Drain::until_one_waits(&mut looking).await;
+        crate::store::retention::delete(&mut tx, &locked, 1000).await.expect("no deadlock");
+        tx.commit().await.expect("committed");
+    };
+    let (done, ()) = tokio::join!(redrive(&mut d.conn, &d.versions, &d.scope, &ids), prune);
+    let done = done.expect("answered").remove(0);
+    assert!(matches!(done.outcome, Redrive::Refused(Error::NotFound { .. })), "{done:?}");
     d.done().await;
 }
