@@ -65,16 +65,14 @@ fn every_key_of_the_language_is_explained() {
     let all = ["/properties", "/$defs/Step/properties", "/$defs/MapStep/properties", "/$defs/WaitStep/properties"];
     let kinds = ["llm", "http"].map(|kind| format!("/$defs/kind_{kind}/properties"));
     for at in all.into_iter().chain(kinds.iter().map(String::as_str)) {
-        for key in keys(at).filter(|key| !text.contains(&format!("`{key}`"))) {
-            panic!("docs/language.md does not explain `{key}` of {at}");
-        }
+        let unexplained: Vec<_> = keys(at).filter(|key| !text.contains(&format!("`{key}`"))).collect();
+        assert!(unexplained.is_empty(), "docs/language.md does not explain {unexplained:?} of {at}");
     }
-    let classes = krowoc_engine::ErrorClass::ALL.into_iter().map(krowoc_engine::ErrorClass::name);
     // Those of steps that this version does not have.
     let later = ["budget_exceeded", "rejected", "expired", "child_failed"];
-    for class in classes.filter(|class| !later.contains(class) && !text.contains(&format!("`{class}`"))) {
-        panic!("docs/language.md does not explain the class `{class}`");
-    }
+    let classes = krowoc_engine::ErrorClass::ALL.into_iter().map(krowoc_engine::ErrorClass::name);
+    let unexplained: Vec<_> = classes.filter(|class| !later.contains(class) && !text.contains(&format!("`{class}`"))).collect();
+    assert!(unexplained.is_empty(), "docs/language.md does not explain the classes {unexplained:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
