@@ -1,6 +1,6 @@
 -- Runs: a cold header, the compact state and the lanes of what is alive, and append-only history. See docs/adr/0002-durable-state.md.
 CREATE TYPE krowoc.run_status AS ENUM ('running', 'cancelling', 'succeeded', 'failed', 'cancelled');
-CREATE TYPE krowoc.lane_state AS ENUM ('ready', 'leased', 'aborting', 'backoff', 'deferred', 'timer', 'items');
+CREATE TYPE krowoc.lane_state AS ENUM ('ready', 'leased', 'aborting', 'backoff', 'deferred', 'timer', 'items', 'held');
 CREATE TYPE krowoc.result_status AS ENUM ('succeeded', 'skipped', 'failed');
 CREATE TYPE krowoc.attempt_status AS ENUM ('failed', 'deferred', 'lost', 'cancelled', 'released');
 CREATE TYPE krowoc.error_class AS ENUM (

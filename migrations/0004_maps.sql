@@ -10,6 +10,7 @@ CREATE TABLE krowoc.map_state (
   step       smallint NOT NULL,
   limited    boolean NOT NULL,             -- its span counts permits
   scope      bytea NOT NULL,
+  held       integer[] NOT NULL DEFAULT '{}',   -- items that were opened again and wait for a permit, in their turn
   PRIMARY KEY (run_id, scope, step),
   CHECK (done <= goal AND goal <= total AND failed <= done)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
@@ -21,17 +22,18 @@ CREATE TABLE krowoc.span (
   workflow_version integer NOT NULL,
   lo               integer NOT NULL,
   hi               integer NOT NULL,
-  permits          integer,                        -- items that may be started now; null: all; below 0 while redriven items run beyond the limit
+  permits          integer,                        -- items that may be started now; null: all
   step             smallint NOT NULL,              -- the map
   entry            smallint NOT NULL,              -- the body's first step, or -1 where it has several
   queue            smallint NOT NULL,
   priority         smallint NOT NULL,
   scope            bytea NOT NULL,                 -- where the map stands
   template         bytea,
+  held             boolean NOT NULL DEFAULT false, -- an item around the map waits for a permit itself
   PRIMARY KEY (run_id, scope, step),
   CHECK (lo < hi)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
-CREATE INDEX span_ready ON krowoc.span (queue, priority DESC, ready_at) WHERE permits IS NULL OR permits > 0;
+CREATE INDEX span_ready ON krowoc.span (queue, priority DESC, ready_at) WHERE (permits IS NULL OR permits > 0) AND NOT held;
 
 -- The items themselves, 256 to a row, and their keys where the map declares one: a claim reads the rows it needs, never the list.
 CREATE TABLE krowoc.map_chunk (

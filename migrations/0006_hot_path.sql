@@ -5,7 +5,7 @@
 -- loop). Nor may a condition imply the predicate of a partial index: the planner would walk that index as the outer side, all leases for
 -- each key. Hence `state <> 'aborting'` beside a token, which then is 'leased', and never `state = 'leased'`. Without
 -- `jit = off` the penalty for disabled paths passes the JIT threshold. Names carry a version, so that old and new binaries can run side
--- by side. Lock order: scope_state by (run, scope) → map_state by key → span → lane → run. Claims, renewals and the reaper take lanes and
+-- by side. Lock order: scope_state by (run, scope) → map_state by key → span → lane → run → dead letters. Claims, renewals and the reaper take lanes and
 -- spans with SKIP LOCKED and wait for nothing.
 
 -- Tells idle workers of other processes that steps of these queues are ready; heard after the commit. NOTIFY takes a lock of the whole
@@ -94,7 +94,7 @@ BEGIN
       ORDER BY d.ready_at LIMIT 1000 FOR UPDATE SKIP LOCKED) x
       WHERE l.run_id = ANY (ARRAY[x.run_id]) AND l.scope = x.scope AND l.lane = x.lane;
     plain := want - got;
-    SELECT s.priority INTO item_priority FROM krowoc.span s WHERE s.queue = q AND (s.permits IS NULL OR s.permits > 0) ORDER BY s.priority DESC, s.ready_at LIMIT 1;
+    SELECT s.priority INTO item_priority FROM krowoc.span s WHERE s.queue = q AND (s.permits IS NULL OR s.permits > 0) AND NOT s.held ORDER BY s.priority DESC, s.ready_at LIMIT 1;
     IF FOUND THEN
       SELECT l.priority INTO head FROM krowoc.lane l WHERE l.state = 'ready' AND l.queue = q ORDER BY l.priority DESC, l.ready_at LIMIT 1;
       IF FOUND THEN
@@ -116,7 +116,7 @@ BEGIN
       END IF;
       EXIT WHEN pass = 2 OR item_priority IS NULL;
       WHILE got < want LOOP
-        SELECT s.* INTO sp FROM krowoc.span s WHERE s.queue = q AND (s.permits IS NULL OR s.permits > 0) ORDER BY s.priority DESC, s.ready_at LIMIT 1 FOR UPDATE SKIP LOCKED;
+        SELECT s.* INTO sp FROM krowoc.span s WHERE s.queue = q AND (s.permits IS NULL OR s.permits > 0) AND NOT s.held ORDER BY s.priority DESC, s.ready_at LIMIT 1 FOR UPDATE SKIP LOCKED;
         EXIT WHEN NOT FOUND;
         RETURN QUERY SELECT * FROM krowoc.cut_span_v1(sp, want - got, tok, wrk, lease);
         GET DIAGNOSTICS n = ROW_COUNT;
@@ -129,7 +129,7 @@ BEGIN
   IF got >= want THEN
     FOREACH q IN ARRAY queues LOOP
       SELECT l.priority INTO head FROM krowoc.lane l WHERE l.state = 'ready' AND l.queue = q ORDER BY l.priority DESC, l.ready_at LIMIT 1;
-      SELECT s.priority INTO item_priority FROM krowoc.span s WHERE s.queue = q AND (s.permits IS NULL OR s.permits > 0) ORDER BY s.priority DESC, s.ready_at LIMIT 1;
+      SELECT s.priority INTO item_priority FROM krowoc.span s WHERE s.queue = q AND (s.permits IS NULL OR s.permits > 0) AND NOT s.held ORDER BY s.priority DESC, s.ready_at LIMIT 1;
       top := greatest(top, head, item_priority);
     END LOOP;
     IF top IS NOT NULL THEN
@@ -161,12 +161,37 @@ BEGIN
     FROM p LEFT JOIN krowoc.scope_state s ON s.run_id = run AND s.scope = p.scope;
   GET DIAGNOSTICS got = ROW_COUNT;
   WHILE got < want LOOP
-    SELECT s.* INTO sp FROM krowoc.span s WHERE s.run_id = run AND s.queue = ANY (queues) AND (s.permits IS NULL OR s.permits > 0) LIMIT 1 FOR UPDATE SKIP LOCKED;
+    SELECT s.* INTO sp FROM krowoc.span s WHERE s.run_id = run AND s.queue = ANY (queues) AND (s.permits IS NULL OR s.permits > 0) AND NOT s.held LIMIT 1 FOR UPDATE SKIP LOCKED;
     EXIT WHEN NOT FOUND;
     RETURN QUERY SELECT * FROM krowoc.cut_span_v1(sp, want - got, tok, wrk, lease);
     GET DIAGNOSTICS n = ROW_COUNT;
     got := got + n;
   END LOOP;
+END $$;
+
+-- Is a scope in an item that a map around it holds back?
+CREATE FUNCTION krowoc.is_held_v1(run uuid, scp bytea) RETURNS boolean
+LANGUAGE sql STABLE SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+  SELECT EXISTS (SELECT FROM krowoc.map_state m CROSS JOIN LATERAL unnest(m.held) h WHERE m.run_id = run AND m.held <> '{}'
+    AND substr(scp, 1, octet_length(m.scope) + 6) = m.scope || int2send(m.step) || int4send(h))
+$$;
+
+-- Lets up to `n` held items of a map go on, in their turn, and tells how many: what is in them may go on unless another map around it holds
+-- it back. The caller has the map under lock; only who holds all maps of the run writes what is held.
+CREATE FUNCTION krowoc.let_in_v1(run uuid, scp bytea, stp smallint, n int) RETURNS int
+LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE item int; path bytea; next int[];
+BEGIN
+  SELECT m.held[1:n] INTO next FROM krowoc.map_state m WHERE m.run_id = run AND m.scope = scp AND m.step = stp;
+  UPDATE krowoc.map_state m SET held = m.held[n + 1:] WHERE m.run_id = run AND m.scope = scp AND m.step = stp;
+  FOREACH item IN ARRAY next LOOP
+    path := scp || int2send(stp) || int4send(item);
+    UPDATE krowoc.span s SET held = false
+      WHERE s.run_id = run AND s.scope >= path AND s.scope < path || '\xff'::bytea AND s.held AND NOT krowoc.is_held_v1(run, s.scope);
+    UPDATE krowoc.lane l SET state = 'ready', ready_at = krowoc.now()
+      WHERE l.run_id = run AND l.scope >= path AND l.scope < path || '\xff'::bytea AND l.state = 'held' AND NOT krowoc.is_held_v1(run, l.scope);
+  END LOOP;
+  RETURN cardinality(next);
 END $$;
 
 -- Counts ended items into their maps. A map whose tolerance is used up starts no more items; a map whose goal is reached gets its lane
@@ -177,19 +202,21 @@ RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step sm
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
-DECLARE t timestamptz := krowoc.now(); k record; m record; sp krowoc.span;
+DECLARE t timestamptz := krowoc.now(); k record; m record; sp krowoc.span; free int;
 BEGIN
   FOR k IN SELECT u.* FROM unnest(m_run, m_scope, m_step, m_done, m_failed, m_more) AS u(run, scp, stp, done, failed, more) LOOP
     UPDATE krowoc.map_state s SET done = s.done + k.done, failed = s.failed + k.failed WHERE s.run_id = k.run AND s.scope = k.scp AND s.step = k.stp RETURNING s.* INTO m;
     IF NOT FOUND THEN RAISE EXCEPTION 'map gone' USING ERRCODE = 'KR001'; END IF;
+    free := k.done;
+    IF m.held <> '{}' THEN free := free - krowoc.let_in_v1(k.run, k.scp, k.stp, free); END IF;
     IF k.failed > 0 AND m.failed > m.max_failed THEN
       DELETE FROM krowoc.span s WHERE s.run_id = k.run AND s.scope = k.scp AND s.step = k.stp RETURNING s.* INTO sp;
       IF FOUND THEN
         UPDATE krowoc.map_state s SET goal = s.goal - (sp.hi - sp.lo) WHERE s.run_id = k.run AND s.scope = k.scp AND s.step = k.stp RETURNING s.* INTO m;
       END IF;
     ELSIF m.limited OR k.more > 0 THEN
-      UPDATE krowoc.span s SET permits = s.permits + k.done WHERE s.run_id = k.run AND s.scope = k.scp AND s.step = k.stp RETURNING s.* INTO sp;
-      IF FOUND AND k.more > 0 AND (sp.permits IS NULL OR sp.permits > 0) THEN
+      UPDATE krowoc.span s SET permits = s.permits + free WHERE s.run_id = k.run AND s.scope = k.scp AND s.step = k.stp RETURNING s.* INTO sp;
+      IF FOUND AND k.more > 0 AND NOT sp.held AND (sp.permits IS NULL OR sp.permits > 0) THEN
         RETURN QUERY SELECT * FROM krowoc.cut_span_v1(sp, k.more, tok, wrk, lease);
       END IF;
     END IF;

@@ -87,8 +87,16 @@ BEGIN
       ('map_items', m.goal - m.done <> m.live + coalesce(m.hi - m.lo, 0),
         format('%s items have not ended, %s are live and %s unclaimed', m.goal - m.done, m.live, coalesce(m.hi - m.lo, 0))),
       ('map_span', m.lo IS NOT NULL AND (m.hi <> m.total OR m.limited <> (m.permits IS NOT NULL)), 'its span is not the rest of its items, or counts permits where it should not'),
+      ('map_held', EXISTS (SELECT FROM unnest(m.held) h WHERE NOT EXISTS (SELECT FROM krowoc.lane x WHERE x.run_id = m.run_id AND x.state = 'held'
+          AND x.scope >= m.scope || int2send(m.step) || int4send(h) AND x.scope < m.scope || int2send(m.step) || int4send(h) || '\xff'::bytea)),
+        'an item waits for a permit and none of its lanes does'),
+      ('map_held_up', m.held <> '{}' AND m.live <= cardinality(m.held), 'its items wait for permits and nothing runs whose end would free one'),
       ('map_chunks', m.chunks <> (m.total + 255) / 256, format('%s items in %s chunks', m.total, m.chunks))) AS x(rule, broken, detail)
     WHERE x.broken;
+  RETURN QUERY SELECT 'held_by_nobody', x.run_id, format('%s %s of scope %s is held: %s', x.part, x.step, encode(x.scope, 'hex'), x.held)
+    FROM (SELECT l.run_id, l.scope, l.step, 'the lane at step' AS part, l.state = 'held' AS held FROM krowoc.lane l WHERE l.state IN ('ready', 'held')
+          UNION ALL SELECT s.run_id, s.scope, s.step, 'the span of map', s.held FROM krowoc.span s) x
+    WHERE x.held <> krowoc.is_held_v1(x.run_id, x.scope);
   RETURN QUERY SELECT 'items_without_map', x.run_id, format('%s %s of scope %s', x.part, x.step, encode(x.scope, 'hex'))
     FROM (SELECT s.run_id, s.scope, s.step, 'span' AS part FROM krowoc.span s
           UNION ALL SELECT l.run_id, l.scope, l.step, 'the lane of map' FROM krowoc.lane l WHERE l.state = 'items') x

@@ -207,6 +207,7 @@ fn waiting(step: &StepView) -> String {
         WaitReason::Deferred => format!("waits{until} for a limit"),
         WaitReason::Timer => format!("waits{until}"),
         WaitReason::Items => "working on its items".into(),
+        WaitReason::Concurrency => "waits for another item to end".into(),
     }
 }
 

@@ -77,5 +77,6 @@ fn word(reason: Reason) -> &'static str {
         Reason::Deferred => "waits for a limit",
         Reason::Timer => "waits for its time",
         Reason::Items => "waits for items",
+        Reason::Concurrency => "waits for another item",
     }
 }

@@ -41,7 +41,7 @@ pub async fn queues(conn: &mut PgConnection) -> Result<Vec<QueueView>> {
              FROM krowoc.lane GROUP BY queue) l ON l.queue = q.id
            LEFT JOIN (
              SELECT queue, sum(greatest(0, least(hi - lo, coalesce(permits, hi - lo))))::bigint AS items, min(ready_at) AS oldest
-             FROM krowoc.span WHERE permits IS NULL OR permits > 0 GROUP BY queue) s ON s.queue = q.id
+             FROM krowoc.span WHERE (permits IS NULL OR permits > 0) AND NOT held GROUP BY queue) s ON s.queue = q.id
            ORDER BY q.name"#,
         WORKER_SILENCE_S
     )

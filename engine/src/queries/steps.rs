@@ -48,6 +48,8 @@ pub enum WaitReason {
     Timer,
     /// Its items.
     Items,
+    /// Its item was opened again, and as many items of the map are under way as may be.
+    Concurrency,
 }
 
 /// A waiting step's reason and when it is over.
@@ -274,6 +276,7 @@ fn doing(lane: &LaneRow) -> (StepStatus, Option<Waiting>) {
         "deferred" => wait(WaitReason::Deferred, Some(lane.ready_at)),
         "timer" => wait(WaitReason::Timer, Some(lane.ready_at)),
         "items" => wait(WaitReason::Items, None),
+        "held" => wait(WaitReason::Concurrency, None),
         _ => (StepStatus::Ready, None),
     }
 }

@@ -62,6 +62,8 @@ pub enum Reason {
     Timer,
     /// Items of a map are under way.
     Items,
+    /// As many items of its map are under way as may be.
+    Concurrency,
 }
 
 struct Lane {
@@ -130,7 +132,7 @@ async fn lanes(conn: &mut PgConnection, run: RunId) -> Result<(i64, Vec<Lane>)> 
              v.served AS "served!", m.done AS "done?", m.goal AS "goal?", m.failed AS "failed?", (p.lo IS NOT NULL) AS "unclaimed!",
              count(*) OVER () AS "live!"
            FROM krowoc.lane l LEFT JOIN krowoc.map_state m ON m.run_id = l.run_id AND m.scope = l.scope AND m.step = l.step
-           LEFT JOIN krowoc.span p ON p.run_id = l.run_id AND p.scope = l.scope AND p.step = l.step AND (p.permits IS NULL OR p.permits > 0)
+           LEFT JOIN krowoc.span p ON p.run_id = l.run_id AND p.scope = l.scope AND p.step = l.step AND (p.permits IS NULL OR p.permits > 0) AND NOT p.held
            -- A map that waits is served where its items are.
            JOIN krowoc.task_queue q ON q.id = coalesce(p.queue, l.queue) LEFT JOIN krowoc.worker w ON w.id = l.worker
            CROSS JOIN LATERAL (SELECT EXISTS (
@@ -190,6 +192,9 @@ fn wait(lane: &Lane, path: String, now: DateTime<Utc>) -> WaitView {
             let failed = if failed > 0 { format!(", {failed} of them failed") } else { String::new() };
             (Reason::Items, Some(lane.ready_at), None, format!("its items: {done} of {goal} have ended{failed}"))
         }
+        "held" => {
+            (Reason::Concurrency, Some(lane.ready_at), None, "the end of another item of its map, which runs as many as it may".into())
+        }
         _ if !lane.served => (Reason::NoWorker, Some(lane.ready_at), None, format!("a worker for queue `{queue}`: none is alive")),
         _ => (Reason::Ready, Some(lane.ready_at), None, format!("a free slot of a worker on queue `{queue}`")),
     };
@@ -206,7 +211,7 @@ fn summary(first: &WaitView, live: i64, now: DateTime<Utc>) -> String {
         Reason::Backoff => format!("waits{until} before another attempt, since attempt {attempt} failed"),
         Reason::Deferred => format!("waits{until} for a limit that another system has set"),
         Reason::Timer => format!("waits{until}, as the workflow says"),
-        Reason::Items => format!("waits for {wakes}"),
+        Reason::Items | Reason::Concurrency => format!("waits for {wakes}"),
     };
     let others = if live > 1 { format!("; {} live beside it", count(live - 1, "step is", "steps are")) } else { String::new() };
     format!("`{path}` {doing}{others}.")

@@ -190,7 +190,7 @@ pub(crate) async fn outlook(conn: &mut PgConnection, queues: &[i16]) -> Result<(
         "SELECT (SELECT max(p.top) FROM unnest($1::smallint[]) AS q(id) CROSS JOIN LATERAL (
                    (SELECT l.priority AS top FROM krowoc.lane l WHERE l.queue = q.id AND l.state = 'ready' ORDER BY l.priority DESC, l.ready_at LIMIT 1)
                    UNION ALL
-                   (SELECT s.priority FROM krowoc.span s WHERE s.queue = q.id AND (s.permits IS NULL OR s.permits > 0) ORDER BY s.priority DESC, s.ready_at LIMIT 1)) p) AS top,
+                   (SELECT s.priority FROM krowoc.span s WHERE s.queue = q.id AND (s.permits IS NULL OR s.permits > 0) AND NOT s.held ORDER BY s.priority DESC, s.ready_at LIMIT 1)) p) AS top,
                 (SELECT min(d.due) FROM unnest($1::smallint[]) AS q(id) CROSS JOIN LATERAL (
                    SELECT l.ready_at AS due FROM krowoc.lane l WHERE l.queue = q.id AND l.state IN ('backoff', 'deferred', 'timer') ORDER BY l.ready_at LIMIT 1) d)
                    - krowoc.now() AS due",

@@ -74,7 +74,7 @@ pub(crate) async fn lock_run(conn: &mut PgConnection, run: RunId) -> Result<Opti
 }
 
 /// A live map under lock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct MapRow {
     pub lane: i32,
     pub total: i32,
@@ -82,27 +82,37 @@ pub(crate) struct MapRow {
     pub done: i32,
     pub failed: i32,
     pub max_failed: i32,
-    /// Are there items that nobody has claimed and that may be?
-    pub span: bool,
+    /// Items that nobody has claimed and that may be; 0: it has no span.
+    pub unclaimed: i32,
+    /// Items that were opened again and wait for a permit.
+    pub held: Vec<i32>,
+}
+
+impl MapRow {
+    /// Items that are under way.
+    pub fn running(&self) -> i32 {
+        self.goal - self.done - self.unclaimed - self.held.len() as i32
+    }
 }
 
 /// Locks a run's live maps and then their spans, each in key order, so that no item ends and none is claimed meanwhile.
 pub(crate) async fn lock_maps(conn: &mut PgConnection, run: RunId) -> Result<Vec<((ScopePath, StepIx), MapRow)>, sqlx::Error> {
     let maps = sqlx::query!(
-        "SELECT scope, step, lane, total, goal, done, failed, max_failed FROM krowoc.map_state WHERE run_id = $1 ORDER BY scope, step FOR UPDATE",
+        "SELECT scope, step, lane, total, goal, done, failed, max_failed, held FROM krowoc.map_state WHERE run_id = $1 ORDER BY scope, step FOR UPDATE",
         run.0
     )
     .fetch_all(&mut *conn)
     .await?;
-    let spans = sqlx::query!("SELECT scope, step FROM krowoc.span WHERE run_id = $1 ORDER BY scope, step FOR UPDATE", run.0)
+    let spans = sqlx::query!("SELECT scope, step, lo, hi FROM krowoc.span WHERE run_id = $1 ORDER BY scope, step FOR UPDATE", run.0)
         .fetch_all(conn)
         .await?;
     Ok(maps
         .into_iter()
         .map(|m| {
-            let span = spans.iter().any(|s| s.scope == m.scope && s.step == m.step);
-            let row = MapRow { lane: m.lane, total: m.total, goal: m.goal, done: m.done, failed: m.failed, max_failed: m.max_failed, span };
-            ((ScopePath(m.scope), StepIx(m.step.unsigned_abs())), row)
+            let unclaimed = spans.iter().find(|s| s.scope == m.scope && s.step == m.step).map_or(0, |s| s.hi - s.lo);
+            let key = (ScopePath(m.scope), StepIx(m.step.unsigned_abs()));
+            let (lane, total, goal, done, failed, max_failed, held) = (m.lane, m.total, m.goal, m.done, m.failed, m.max_failed, m.held);
+            (key, MapRow { lane, total, goal, done, failed, max_failed, unclaimed, held })
         })
         .collect())
 }
@@ -304,8 +314,8 @@ pub(crate) async fn put_map(
     limited: bool,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "INSERT INTO krowoc.map_state (run_id, scope, step, lane, total, goal, done, failed, max_failed, limited) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-         ON CONFLICT (run_id, scope, step) DO UPDATE SET goal = excluded.goal, done = excluded.done, failed = excluded.failed",
+        "INSERT INTO krowoc.map_state (run_id, scope, step, lane, total, goal, done, failed, max_failed, limited, held) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         ON CONFLICT (run_id, scope, step) DO UPDATE SET goal = excluded.goal, done = excluded.done, failed = excluded.failed, held = excluded.held",
         run.0,
         &scope.0,
         map.0 as i16,
@@ -315,7 +325,8 @@ pub(crate) async fn put_map(
         row.done,
         row.failed,
         row.max_failed,
-        limited
+        limited,
+        &row.held
     )
     .execute(conn)
     .await?;
@@ -335,13 +346,14 @@ pub(crate) struct NewSpan<'a> {
     pub queue: i16,
     pub priority: i16,
     pub template: Option<Vec<u8>>,
+    pub held: bool,
 }
 
 /// Offers them.
 pub(crate) async fn insert_span(conn: &mut PgConnection, s: &NewSpan<'_>) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "INSERT INTO krowoc.span (run_id, scope, step, workflow_version, ready_at, lo, hi, permits, entry, queue, priority, template)
-         VALUES ($1, $2, $3, $4, krowoc.now(), $5, $6, $7, $8, $9, $10, $11)",
+        "INSERT INTO krowoc.span (run_id, scope, step, workflow_version, ready_at, lo, hi, permits, entry, queue, priority, template, held)
+         VALUES ($1, $2, $3, $4, krowoc.now(), $5, $6, $7, $8, $9, $10, $11, $12)",
         s.run.0,
         &s.scope.0,
         s.map.0 as i16,
@@ -352,14 +364,29 @@ pub(crate) async fn insert_span(conn: &mut PgConnection, s: &NewSpan<'_>) -> Res
         s.entry,
         s.queue,
         s.priority,
-        s.template
+        s.template,
+        s.held
     )
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// An item that runs again takes a permit, though none may be left: the next items wait until it is made good.
+/// What was opened in an item waits until its map has a permit for it.
+pub(crate) async fn hold(conn: &mut PgConnection, run: RunId, item: &ScopePath) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r"WITH s AS (
+            UPDATE krowoc.span SET held = true WHERE run_id = $1 AND scope >= $2 AND scope < $2 || '\xff'::bytea)
+          UPDATE krowoc.lane SET state = 'held' WHERE run_id = $1 AND scope >= $2 AND scope < $2 || '\xff'::bytea AND state = 'ready'",
+        run.0,
+        &item.0
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// An item that runs again takes a permit.
 pub(crate) async fn take_permit(conn: &mut PgConnection, run: RunId, scope: &ScopePath, map: StepIx) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "UPDATE krowoc.span SET permits = permits - 1 WHERE run_id = $1 AND scope = $2 AND step = $3",

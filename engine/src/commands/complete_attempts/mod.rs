@@ -228,8 +228,8 @@ async fn complete_items(conn: &mut PgConnection, batch: &mut Batch, by: Holder, 
         Ok((accepted, leased)) => {
             done.commits += 1;
             done.steps += accepted;
+            done.wake |= planner.leaves_items(&leased);
             done.leased.extend(leased);
-            done.wake |= planner.permits_freed;
             accepted
         }
         Err(e) if hot::is_fenced(&e) => {

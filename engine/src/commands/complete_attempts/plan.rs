@@ -42,7 +42,7 @@ pub(crate) struct Planner<'a> {
     steps: usize,
     runs: usize,
     /// Items of a map with a limit have ended, and others may be waiting for their places.
-    pub permits_freed: bool,
+    permits_freed: bool,
 }
 
 /// What needs statements of its own in the same transaction.
@@ -417,6 +417,14 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// May items be claimed that were not leased along with what was? A freed place may have gone to an item that was held back, and a map
+    /// may have none left.
+    pub fn leaves_items(&self, leased: &[Claimed]) -> bool {
+        let more: i32 = self.transition.items.0.values().map(|count| count.more).sum();
+        let items = leased.iter().filter(|claimed| claimed.lease.phase != Lease::FILLED).count();
+        self.permits_freed || items < more.unsigned_abs() as usize
+    }
+
     /// Applies everything in one transaction; what it leased to the caller comes back.
     pub async fn apply(&self, conn: &mut PgConnection) -> Result<Vec<Claimed>, sqlx::Error> {
         if self.extras.is_empty() {
@@ -477,7 +485,7 @@ impl<'a> Planner<'a> {
         done.steps += self.steps;
         done.runs += self.runs;
         done.taken += self.taken;
-        done.wake |= self.permits_freed || !self.transition.wake.is_empty();
+        done.wake |= self.leaves_items(&leased) || !self.transition.wake.is_empty();
         done.leased.extend(leased);
         for (at, lease, version) in self.continued {
             let scope = &self.scopes[at].0;

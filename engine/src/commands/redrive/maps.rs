@@ -19,10 +19,10 @@ impl Reopening {
         let version = self.version.clone();
         let mut item = item.clone();
         let mut failed = item_failed;
-        while let Some((scope, map, _)) = item.parent() {
+        while let Some((scope, map, number)) = item.parent() {
             let plan = version.map(map).ok_or_else(|| Error::Internal(format!("{scope:?} is no item of a map")))?;
-            if let Some(row) = self.maps.get(&(scope.clone(), map)).copied() {
-                return self.reopen_item(conn, (&scope, map), plan, row, failed).await;
+            if let Some(row) = self.maps.get(&(scope.clone(), map)).cloned() {
+                return self.reopen_item(conn, (&scope, map), plan, row, (number, failed)).await;
             }
             let scope_was_live = self.scopes.contains_key(&scope);
             failed = self.has_failed(&scope)?;
@@ -42,23 +42,28 @@ impl Reopening {
         (scope, map): (&ScopePath, StepIx),
         plan: &MapPlan,
         mut row: MapRow,
-        failed: bool,
+        (number, failed): (u32, bool),
     ) -> Result<()> {
         row.done -= 1;
         row.failed -= i32::from(failed);
         if !store::back_to_items(conn, self.run, scope, row.lane).await? {
             return Err(Error::Internal(format!("run {} has a map without a lane", self.run)));
         }
-        let in_flight = row.goal - row.done;
-        match row.span {
-            true => store::take_permit(conn, self.run, scope, map).await?,
+        let held = plan.concurrency.is_some_and(|most| row.running() > most as i32);
+        if held {
+            row.held.push(number as i32);
+            store::hold(conn, self.run, &scope.item(map, number)).await?;
+        }
+        match row.unclaimed {
             // Its tolerance was used up, and is not any more: the items that were not started may be.
-            false if row.goal < row.total && row.failed <= row.max_failed => {
-                self.offer(conn, (scope, map), plan, row.goal, row.total, in_flight).await?;
+            0 if row.goal < row.total && row.failed <= row.max_failed => {
+                self.offer(conn, (scope, map), plan, row.goal, row.total, row.running()).await?;
+                row.unclaimed = row.total - row.goal;
                 row.goal = row.total;
-                row.span = true;
             }
-            false => {}
+            0 => {}
+            _ if held => {}
+            _ => store::take_permit(conn, self.run, scope, map).await?,
         }
         store::put_map(conn, self.run, (scope, map), &row, plan.concurrency.is_some()).await?;
         self.maps.insert((scope.clone(), map), row);
@@ -79,7 +84,8 @@ impl Reopening {
         let max_failed = plan.tolerate.allowed(total.unsigned_abs()) as i32;
         let started = done + 1;
         let offers = started < total && failed <= max_failed;
-        let row = MapRow { lane, total, goal: if offers { total } else { started }, done, failed, max_failed, span: offers };
+        let (goal, unclaimed) = if offers { (total, total - started) } else { (started, 0) };
+        let row = MapRow { lane, total, goal, done, failed, max_failed, unclaimed, held: vec![] };
         store::put_map(conn, self.run, (scope, map), &row, plan.concurrency.is_some()).await?;
         if offers {
             self.offer(conn, (scope, map), plan, started, total, 1).await?;
@@ -114,6 +120,7 @@ impl Reopening {
             queue,
             priority: self.header.priority,
             template: self.version.item_template(plan.body).map(|state| state.encode()),
+            held: self.is_held(scope),
         };
         Ok(store::insert_span(conn, &span).await?)
     }

@@ -176,13 +176,14 @@ impl Reopening {
             if total > 0 {
                 let (done, failed) = store::count_items(conn, self.run, scope, step, &self.fatal(plan.body), None).await?;
                 let max_failed = plan.tolerate.allowed(total.unsigned_abs()) as i32;
-                let row = MapRow { lane, total, goal: done, done, failed, max_failed, span: false };
+                let row = MapRow { lane, total, goal: done, done, failed, max_failed, unclaimed: 0, held: vec![] };
                 store::put_map(conn, self.run, (scope, step), &row, plan.concurrency.is_some()).await?;
                 self.maps.insert((scope.clone(), step), row);
                 phase = Lease::FILLED;
             }
         }
-        self.open_lane(conn, scope, lane, step, "ready", phase, attempt).await
+        let state = if self.is_held(scope) { "held" } else { "ready" };
+        self.open_lane(conn, scope, lane, step, state, phase, attempt).await
     }
 
     /// Takes a failed result back and has the step live in its frame; gives the lane it may take and the number of its last attempt.
@@ -214,6 +215,18 @@ impl Reopening {
         self.results.entry(scope.clone()).or_default().remove(&step);
         self.scopes.insert(scope.clone(), LiveScope { version, frame: new, changed: true });
         Ok((lane, taken.attempt))
+    }
+
+    /// Does a map around the scope hold its item back until it has a permit?
+    pub(super) fn is_held(&self, scope: &ScopePath) -> bool {
+        let mut at = scope.parent();
+        while let Some((outer, map, item)) = at {
+            if self.maps.get(&(outer.clone(), map)).is_some_and(|row| row.held.contains(&(item as i32))) {
+                return true;
+            }
+            at = outer.parent();
+        }
+        false
     }
 
     /// How the steps of a scope ended, by position.
