@@ -3,8 +3,8 @@
 use crate::{
     commands::{
         StartRun,
-        complete_attempts::{Batch, Completed, Completion, Expansion, Inputs, NoRoom, Outcome, ScopeCache, Wake, complete_attempts},
-        register_workflow, start_runs,
+        complete_attempts::{Batch, Completed, Completion, Expansion, Inputs, NoRoom, Outcome, Room, ScopeCache, Wake, complete_attempts},
+        give_way, is_permanent, register_workflow, start_runs,
     },
     definition::{Action, Compiled, Problem, PromptSource, PromptVersion, Source, compile},
     error::ErrorClass,
@@ -13,7 +13,7 @@ use crate::{
     payload::Payload,
     queries::keys,
     store::{
-        hot::{self, Holder},
+        hot::{self, Claim, Holder},
         maps,
         rows::{Claimed, Lease},
         workers,
@@ -103,6 +103,11 @@ impl Drain {
         self.database.drop_database().await.expect("dropped");
     }
 
+    /// A pool on the same database.
+    pub async fn pool(&self) -> sqlx::PgPool {
+        sqlx::PgPool::connect_with(self.database.options()).await.expect("a pool")
+    }
+
     /// Another connection to the same database.
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect_with(&self.database.options()).await.expect("a connection")
@@ -146,9 +151,14 @@ impl Drain {
 
     /// Claims one step.
     pub async fn claim(&mut self) -> Option<Claimed> {
+        self.claim_with(0.5).await.leased.pop()
+    }
+
+    /// The same with a chance of one's own, and what the claim says beside.
+    pub async fn claim_with(&mut self, luck: f64) -> Claim {
         let by = self.holder();
         let queues: Vec<i16> = sqlx::query_scalar("SELECT id FROM krowoc.task_queue").fetch_all(&mut self.conn).await.expect("queues");
-        hot::claim(&mut self.conn, &queues, 1, 0.5, by).await.expect("claimed").leased.pop()
+        hot::claim(&mut self.conn, &queues, 1, luck, by).await.expect("claimed")
     }
 
     /// Carries out what is claimed, and whatever its completion hands over; gives the number of refused completions.
@@ -167,15 +177,31 @@ impl Drain {
         self.complete(claimed).await.leased.pop().expect("a map whose items have ended")
     }
 
-    async fn complete(&mut self, Claimed { lease, state }: Claimed) -> Completed {
-        let version = self.versions.load(&mut self.conn, lease.version).await.expect("a version");
-        let by = Holder { token: lease.token, ..self.holder() };
-        let outcome = self.outcome(&version, &lease).await;
-        let elapsed = Duration::from_millis(5);
-        let completion = Completion { lease, version, outcome, elapsed, loaded: state, inputs: Inputs::default() };
-        let mut batch = Batch::decide(vec![completion], || 0.5);
-        let mut done = Completed::default();
-        complete_attempts(&mut self.conn, &mut self.cache, &mut batch, by, &NoRoom, &mut done).await.expect("completed");
+    async fn complete(&mut self, claimed: Claimed) -> Completed {
+        self.complete_together(vec![claimed], &NoRoom).await
+    }
+
+    /// Carries out what is claimed and completes it as one batch, split where it must be, as a worker does.
+    pub async fn complete_together(&mut self, all: Vec<Claimed>, room: &dyn Room) -> Completed {
+        let mut completions = vec![];
+        for Claimed { lease, state } in all {
+            let version = self.versions.load(&mut self.conn, lease.version).await.expect("a version");
+            let outcome = self.outcome(&version, &lease).await;
+            let elapsed = Duration::from_millis(5);
+            completions.push(Completion { lease, version, outcome, elapsed, loaded: state, inputs: Inputs::default() });
+        }
+        let by = self.holder();
+        let (mut pending, mut done) = (vec![Batch::decide(completions, || 0.5)], Completed::default());
+        while let Some(batch) = pending.last_mut() {
+            if batch.is_empty() {
+                pending.pop();
+                continue;
+            }
+            if let Err(e) = complete_attempts(&mut self.conn, &mut self.cache, batch, by, room, &mut done).await {
+                assert!(is_permanent(&e), "{e}");
+                give_way(&mut pending, &e);
+            }
+        }
         done
     }
 

@@ -5,7 +5,7 @@ use krowoc_engine::{
     commands::StartRun,
     executor::StepKinds,
     testing::{Noop, Scripted, TestDatabase, ended, workflow},
-    worker::{Worker, WorkerConfig},
+    worker::{Serves, Worker, WorkerConfig},
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -150,5 +150,38 @@ async fn a_cancelled_run_ends_at_once_and_stops_what_is_in_flight() {
     }
     f.engine.cancel(&f.scope, run).await.expect("cancelled");
     assert_eq!(ended(&f.engine, run, Duration::from_secs(5)).await, "cancelled");
+    f.done().await;
+}
+
+/// Guards: an ended item of a limited map takes the next one, and whoever is left without one wakes the claimer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_map_goes_on_without_a_poll() {
+    let f = Fixture::new(WorkerConfig { concurrency: 8, poll: Duration::from_secs(600), ..Default::default() }).await;
+    let text = "krowoc: v1\nname: m\nsteps:\n  m:\n    map:\n      over: ${{ range(40) }}\n      as: n\n      concurrency: 3\n      steps:\n        one:\n          noop: ${{ n + 1 }}\n      collect: ${{ steps.one.output }}\noutput: ${{ steps.m.output | sum }}\n";
+    let compiled = workflow(&StepKinds::new().with(Noop).with(Scripted), text);
+    let version = f.engine.register(&f.scope, &compiled).await.expect("registered").id;
+    let run = StartRun { version, input: Payload::null(), idempotency_key: None, priority: 0, trigger: "test".into() };
+    let run = f.engine.start_runs(&f.scope, &[run], Some(&*f.worker.local())).await.expect("started")[0].id;
+    assert_eq!(ended(&f.engine, run, Duration::from_secs(20)).await, "succeeded");
+    assert_eq!(f.output(run).await, json!(820));
+    f.done().await;
+}
+
+/// Guard: a worker for one run claims by that run's key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_for_one_run_leaves_others_alone() {
+    let f = Fixture::new(WorkerConfig { serves: Serves::OneRun, poll: Duration::from_millis(20), ..Default::default() }).await;
+    let text = "krowoc: v1\nname: m\nsteps:\n  m:\n    map:\n      over: ${{ range(10) }}\n      as: n\n      steps:\n        one:\n          noop: ${{ n + 1 }}\n      collect: ${{ steps.one.output }}\n  nap:\n    needs: [m]\n    wait: {for: 10ms}\noutput: ${{ steps.m.output | sum }}\n";
+    let (other, own) = (f.start(text, json!({})).await, f.start(text, json!({})).await);
+    f.worker.serve(own);
+    assert_eq!(ended(&f.engine, own, Duration::from_secs(20)).await, "succeeded");
+    assert_eq!(f.output(own).await, json!(55));
+    let untouched: bool =
+        sqlx::query_scalar("SELECT count(*) = 1 AND bool_and(state = 'ready' AND attempt = 0) FROM krowoc.lane WHERE run_id = $1")
+            .bind(other.0)
+            .fetch_one(f.engine.pool())
+            .await
+            .expect("its lane");
+    assert!(untouched, "the other run's first step was taken");
     f.done().await;
 }

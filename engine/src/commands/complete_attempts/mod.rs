@@ -9,6 +9,8 @@ mod decide;
 mod expand;
 mod locked;
 mod plan;
+#[cfg(test)]
+mod tests;
 mod waits;
 
 pub(crate) use cache::{Inputs, ScopeCache};
