@@ -1,5 +1,5 @@
 //! What a batch of completions does in the corners: leases lost and taken again, runs that are being stopped, maps that go on. Each test was
-//! seen to fail without the guard that it names.
+//! seen to fail without the guard that it names; with two, without both.
 
 use super::{NoRoom, Room};
 use crate::{
@@ -45,7 +45,7 @@ async fn taken_again(d: &mut Drain) -> Claimed {
     d.claim().await.expect("the same lane")
 }
 
-/// Guard: `by_scope` compares tokens, `Planner::fits` refuses a lane that ends twice.
+/// Guards: `by_scope` compares tokens; where two completions exclude each other all the same, the locked path has the batch split.
 #[tokio::test]
 async fn of_two_attempts_of_a_lane_in_one_batch_the_holder_s_counts() {
     for steps in [
