@@ -309,7 +309,9 @@ async fn errors_say_what_to_do_next() {
     place.krowoc(&["run", "gone.yaml"]).expect(1, &["gone.yaml: cannot be read"]);
     place.krowoc(&["run", "broken.yaml"]).expect(1, &["broken.yaml:4:", "needs: [b]"]);
     place.krowoc(&["run", "."]).expect(1, &["holds 2 workflows"]);
-    place.krowoc(&["run", "hello.yaml"]).expect(1, &["the run was not started", "name", "--input or --set"]);
+    let refused = place.krowoc(&["run", "hello.yaml"]);
+    refused.expect(1, &["the run was not started", "name", "--input or --set"]);
+    assert!(!refused.err.contains("WARN"), "a worker was started for nothing: {refused:#?}");
     place.krowoc(&["run", "hello.yaml", "--input", "{name: 1}"]).expect(1, &["--input", "line 1 column 2"]);
     place.krowoc(&["run", "hello.yaml", "--set", "name"]).expect(2, &["expected key=value"]);
     place.krowoc(&["run", "hello.yaml", "--detatch"]).expect(2, &["--detach"]);

@@ -12,12 +12,12 @@ use crate::{
     signals::Signals,
     workflow_files,
 };
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use krowoc_engine::{
     Engine, Error, Payload, RunId, Scope,
     commands::{Local, StartRun, StartedRun},
-    definition::Compiled,
+    definition::{Compiled, Problem},
     queries::queues,
     worker::{Serves, Worker, WorkerConfig},
 };
@@ -116,10 +116,7 @@ impl Run {
         };
         match engine.start_runs(scope, &[run], local).await {
             Ok(started) => started.first().copied().context("no run was started"),
-            Err(Error::Invalid(problems)) => {
-                let problems: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
-                bail!("the run was not started:\n{}\nGive its input with --input or --set", problems.join("\n"))
-            }
+            Err(Error::Invalid(problems)) => Err(refused(&problems)),
             Err(error) => Err(error.into()),
         }
     }
@@ -150,6 +147,11 @@ impl Run {
         input: Payload,
         colour: bool,
     ) -> anyhow::Result<ExitCode> {
+        // Before there is a worker, which would have to be stopped again.
+        let problems = compiled.dag.check_input(&input);
+        if !problems.is_empty() {
+            return Err(refused(&problems));
+        }
         // Only now: until there is something to leave in good order, Ctrl-C simply ends the process.
         let mut signals = Signals::listen()?;
         let engine = &session.engine;
@@ -237,6 +239,12 @@ pub fn conclude(document: &RunDocument, json: bool, colour: bool) -> anyhow::Res
 fn note_start(started: StartedRun, compiled: &Compiled) {
     let again = if started.created { "" } else { " (this idempotency key has been used before: it is the same run)" };
     output::note(format!("run {} of {}{again}", started.id, compiled.dag.name));
+}
+
+/// The problems of a run's input as an error.
+fn refused(problems: &[Problem]) -> anyhow::Error {
+    let problems: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
+    anyhow!("the run was not started:\n{}\nGive its input with --input or --set", problems.join("\n"))
 }
 
 /// The queues of the steps, none twice. What comes between steps is on their queues too.

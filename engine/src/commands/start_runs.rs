@@ -145,16 +145,8 @@ fn check_inputs(slice: &[StartRun], versions: &[Arc<Version>]) -> Result<()> {
         {
             problems.push(Problem::new("idempotency_key", "", "an idempotency key has 1 to 255 bytes"));
         }
-        let Some(schema) = &version.dag.input else { continue };
-        let value = match run.input.parse() {
-            Ok(value) => value,
-            Err(e) => {
-                problems.push(Problem::new("invalid_json", "", format!("the input is not JSON: {e}")));
-                continue;
-            }
-        };
         let prefix = if slice.len() > 1 { format!("/{at}") } else { String::new() };
-        problems.extend(schema.check(&value).into_iter().map(|v| Problem::new("input", prefix.clone() + &v.pointer, v.message)));
+        problems.extend(version.dag.check_input(&run.input).into_iter().map(|p| Problem { pointer: prefix.clone() + &p.pointer, ..p }));
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
 }

@@ -1,10 +1,11 @@
 //! A workflow version, compiled: steps of all nesting in one list, grouped into frames, edges as indexes. Acyclic by
 //! construction; the engine's hot path reads nothing else.
 
-use super::{expression::Template, prompt::PromptVersion, schema::Schema};
+use super::{expression::Template, problem::Problem, prompt::PromptVersion, schema::Schema};
 use crate::{
     error::ErrorClass,
     id::{FrameIx, StepIx},
+    payload::Payload,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -46,6 +47,15 @@ impl Dag {
     /// The frame at an index.
     pub fn frame(&self, ix: FrameIx) -> &Frame {
         &self.frames[ix.at()]
+    }
+
+    /// Where an input misses the workflow's schema; pointers lead into the input.
+    pub fn check_input(&self, input: &Payload) -> Vec<Problem> {
+        let Some(schema) = &self.input else { return vec![] };
+        match input.parse() {
+            Ok(value) => schema.check(&value).into_iter().map(|v| Problem::new("input", v.pointer, v.message)).collect(),
+            Err(e) => vec![Problem::new("invalid_json", "", format!("the input is not JSON: {e}"))],
+        }
     }
 }
 

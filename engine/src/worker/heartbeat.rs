@@ -31,8 +31,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(shared: Arc<Shared>, listener: Option<Listener>) {
+    // `beat` alone sees that the worker is closed: cut off between taking a lease over and completing it, the lease would be nobody's for as
+    // long again.
     tokio::select! {
-        () = shared.closed.cancelled() => {}
         () = hear(&shared, listener) => {}
         () = beat(&shared) => {}
     }
@@ -59,7 +60,10 @@ async fn beat(shared: &Shared) {
     let patience = (shared.config.lease / 4).max(LEAST_PATIENCE);
     let mut conn = None;
     loop {
-        tick.tick().await;
+        tokio::select! {
+            () = shared.closed.cancelled() => return,
+            _ = tick.tick() => {}
+        }
         let Some(mut renewed) = keep(shared, &mut conn, &mut reconnect, patience).await else { return };
         // What this does for others may wait for the next time; a connection that fails is not used again.
         match within(patience, look_after(shared, &mut renewed)).await {
