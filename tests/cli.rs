@@ -315,6 +315,8 @@ async fn errors_say_what_to_do_next() {
     place.krowoc(&["run", "hello.yaml", "--input", "{name: 1}"]).expect(1, &["--input", "line 1 column 2"]);
     place.krowoc(&["run", "hello.yaml", "--set", "name"]).expect(2, &["expected key=value"]);
     place.krowoc(&["run", "hello.yaml", "--detatch"]).expect(2, &["--detach"]);
+    place.krowoc(&["worker", "--queue", "bad queue!"]).expect(2, &["bad queue!", "small letters"]);
+    place.krowoc(&["run", "nowhere.yaml"]).expect(1, &["nowhere.yaml: cannot be read"]);
     assert_eq!(place.krowoc(&["runs", "list", "--json"]).json(), json!([]), "something was started");
 
     let unknown = "0198c0de-1234-7abc-8def-0123456789ab";

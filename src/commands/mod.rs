@@ -30,7 +30,7 @@ pub enum Command {
     Validate(validate::Validate),
     /// Run a workflow file and show how it goes
     Run(run::Run),
-    /// Register workflow files, so that runs can be started by name
+    /// Register workflow files: all of them, or none if one has a problem
     Apply(apply::Apply),
     /// List, show, watch and cancel runs
     Runs(runs::Runs),

@@ -28,7 +28,7 @@ SIGTERM and Ctrl-C drain: no new steps start, those that run may end until --dra
 workers. A second signal gives back at once. The exit code is 0 either way.")]
 pub struct Worker {
     /// A task queue to serve; may be given more than once, the more important first
-    #[arg(long = "queue", value_name = "QUEUE", default_value = "default")]
+    #[arg(long = "queue", value_name = "QUEUE", default_value = "default", value_parser = queue)]
     queues: Vec<String>,
     /// Steps in flight at once
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -127,4 +127,14 @@ pub async fn drain(workers: Vec<Running>, signal: &str, signals: &mut Signals) -
 pub fn host_and_process() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{host}/{}", std::process::id())
+}
+
+/// A task queue's name, as the database has it.
+fn queue(name: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let fits = name.len() <= 63 && name.starts_with(plain) && name.chars().all(|c| plain(c) || "_.-".contains(c));
+    match fits {
+        true => Ok(name.to_owned()),
+        false => Err("a queue has 1 to 63 small letters, digits, `_`, `.` and `-`, the first a letter or a digit".into()),
+    }
 }

@@ -55,6 +55,8 @@ impl fmt::Display for Problem {
             write!(f, "{}:{}: ", span.line, span.column)?;
         } else if !self.pointer.is_empty() {
             write!(f, "{}: ", self.pointer)?;
+        } else if self.file.is_some() {
+            f.write_str(" ")?;
         }
         f.write_str(&self.message)?;
         if let Some(help) = &self.help {
