@@ -156,9 +156,18 @@ impl Drain {
 
     /// The same with a chance of one's own, and what the claim says beside.
     pub async fn claim_with(&mut self, luck: f64) -> Claim {
+        self.claim_up_to(1, luck).await
+    }
+
+    /// Claims so many steps at once.
+    pub async fn claim_many(&mut self, want: usize) -> Vec<Claimed> {
+        self.claim_up_to(want, 0.5).await.leased
+    }
+
+    async fn claim_up_to(&mut self, want: usize, luck: f64) -> Claim {
         let by = self.holder();
         let queues: Vec<i16> = sqlx::query_scalar("SELECT id FROM krowoc.task_queue").fetch_all(&mut self.conn).await.expect("queues");
-        hot::claim(&mut self.conn, &queues, 1, luck, by).await.expect("claimed")
+        hot::claim(&mut self.conn, &queues, want, luck, by).await.expect("claimed")
     }
 
     /// Carries out what is claimed, and whatever its completion hands over; gives the number of refused completions.

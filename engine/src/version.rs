@@ -91,6 +91,14 @@ impl Version {
         (self.dag.frame(body).members.len() > 1).then(|| FrameState::start(&self.dag, body))
     }
 
+    /// Are a map's items leased in bundles? Where an item is one step, and one that ends by its attempt: not by items of its own, nor later.
+    pub(crate) fn bundles(&self, body: FrameIx) -> bool {
+        match self.dag.frame(body).members[..] {
+            [only] => matches!(self.dag.step(only).action, Action::Task { .. }),
+            _ => false,
+        }
+    }
+
     /// A step's address as people write it: `review[3].findings`; `keys` name items from the outermost inwards, numbers where absent.
     /// No two steps have the same, whatever their keys are: providers are told it as an idempotency key.
     pub fn path(&self, scope: &ScopePath, step: i16, keys: &[Option<String>]) -> String {

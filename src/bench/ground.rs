@@ -75,7 +75,7 @@ impl Ground {
     /// Exactly so many runs have succeeded, and nothing else is in the database: a figure of wrong results is worth nothing.
     pub async fn verify(&self, succeeded: usize) -> anyhow::Result<()> {
         let (good, all, lanes): (i64, i64, i64) = sqlx::query_as(
-            "SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*), (SELECT count(*) FROM krowoc.lane) FROM krowoc.run",
+            "SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*), (SELECT count(*) FROM krowoc.live_lane) FROM krowoc.run",
         )
         .fetch_one(self.engine.pool())
         .await?;

@@ -230,6 +230,7 @@ impl Prepared {
                     counters: Counters::default(),
                     queue: n.lane_queue[i],
                     priority: n.lane_priority[i],
+                    bundle: None,
                     overdue: Duration::ZERO,
                 };
                 let state = VersionedState { version: 1, frame: FrameState::start(&versions[at].dag, FrameIx::ROOT) };

@@ -91,7 +91,7 @@ async fn counts(conn: &mut PgConnection, run: RunId) -> Result<HashMap<StepIx, C
              FROM krowoc.step_result WHERE run_id = $1 AND scope > '' GROUP BY step
              UNION ALL
              SELECT step, 0, 0, count(*) FILTER (WHERE state IN ('leased', 'aborting')), sum(attempt)
-             FROM krowoc.lane WHERE run_id = $1 AND scope > '' AND step >= 0 GROUP BY step) t
+             FROM krowoc.live_lane WHERE run_id = $1 AND scope > '' AND step >= 0 GROUP BY step) t
            GROUP BY step"#,
         run.0
     )

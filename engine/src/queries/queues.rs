@@ -38,7 +38,7 @@ pub async fn queues(conn: &mut PgConnection) -> Result<Vec<QueueView>> {
            LEFT JOIN (
              SELECT queue, count(*) FILTER (WHERE state = 'ready') AS ready, count(*) FILTER (WHERE state IN ('leased', 'aborting')) AS leased,
                count(*) FILTER (WHERE state IN ('backoff', 'deferred', 'timer')) AS timed, min(ready_at) FILTER (WHERE state = 'ready') AS oldest
-             FROM krowoc.lane GROUP BY queue) l ON l.queue = q.id
+             FROM krowoc.live_lane GROUP BY queue) l ON l.queue = q.id
            LEFT JOIN (
              SELECT queue, sum(greatest(0, least(hi - lo, coalesce(permits, hi - lo))))::bigint AS items, min(ready_at) AS oldest
              FROM krowoc.span WHERE (permits IS NULL OR permits > 0) AND NOT held GROUP BY queue) s ON s.queue = q.id

@@ -170,7 +170,7 @@ async fn live(
            AND ($3::text IS NULL OR r.workflow_version IN (
              SELECT v.id FROM krowoc.workflow_version v JOIN krowoc.workflow w ON w.id = v.workflow_id WHERE w.workspace_id = $1 AND w.name = $3))
            AND r.status = $4::text::krowoc.run_status
-           AND ($5::bool IS NULL OR $5 = (s.version = 1 AND NOT EXISTS (SELECT FROM krowoc.lane l WHERE l.run_id = r.id AND (l.attempt > 0 OR l.total_from IS NOT NULL))))
+           AND ($5::bool IS NULL OR $5 = (s.version = 1 AND NOT EXISTS (SELECT FROM krowoc.live_lane l WHERE l.run_id = r.id AND (l.attempt > 0 OR l.total_from IS NOT NULL))))
            AND ($6::timestamptz IS NULL OR r.created_at >= $6) AND ($7::timestamptz IS NULL OR r.created_at < $7)
          ORDER BY r.id DESC LIMIT $8",
         scope.workspace.0,
@@ -196,7 +196,7 @@ async fn views(conn: &mut PgConnection, scope: &Scope, ids: &[Uuid]) -> Result<V
     let rows = sqlx::query!(
         r#"SELECT r.id, w.name AS workflow, v.number, v.id AS version_id, r.status::text AS "status!", r.generation, r.priority, r.trigger, r.created_by,
              r.created_at, r.finished_at, r.idempotency_key, r.error::text,
-             (s.version = 1 AND NOT EXISTS (SELECT FROM krowoc.lane l WHERE l.run_id = r.id AND (l.attempt > 0 OR l.total_from IS NOT NULL))) IS TRUE AS "untouched!"
+             (s.version = 1 AND NOT EXISTS (SELECT FROM krowoc.live_lane l WHERE l.run_id = r.id AND (l.attempt > 0 OR l.total_from IS NOT NULL))) IS TRUE AS "untouched!"
            FROM krowoc.run r JOIN krowoc.workflow_version v ON v.id = r.workflow_version JOIN krowoc.workflow w ON w.id = v.workflow_id
            LEFT JOIN krowoc.scope_state s ON s.run_id = r.id AND s.scope = ''
            WHERE r.id = ANY ($1) AND r.workspace_id = $2 ORDER BY r.id DESC"#,

@@ -71,7 +71,7 @@ async fn load_live(conn: &mut PgConnection, run: RunId, scopes: &[Vec<u8>], stor
     let rows = sqlx::query!(
         r#"SELECT scope AS "scope!", steps, NULL::smallint AS step, NULL::text AS state, NULL::timestamptz AS ready_at, NULL::timestamptz AS total_from,
              NULL::int AS attempt FROM krowoc.scope_state WHERE run_id = $1 AND scope = ANY ($2)
-           UNION ALL SELECT scope, NULL, step, state::text, ready_at, total_from, attempt FROM krowoc.lane WHERE run_id = $1 AND scope = ANY ($2)"#,
+           UNION ALL SELECT scope, NULL, step, state::text, ready_at, total_from, attempt FROM krowoc.live_lane WHERE run_id = $1 AND scope = ANY ($2)"#,
         run.0,
         scopes
     )
@@ -206,7 +206,7 @@ pub(crate) async fn load_maps(
              FROM krowoc.step_result s WHERE m.total IS NULL AND s.run_id = $1 AND s.scope >= x.path AND s.scope < x.path || '\xffffffffff'::bytea
                AND octet_length(s.scope) = octet_length(x.path) + 4) r
            CROSS JOIN LATERAL (
-             SELECT count(*) AS running FROM krowoc.lane n WHERE n.run_id = $1 AND n.scope >= x.path AND n.scope < x.path || '\xffffffffff'::bytea
+             SELECT count(*) AS running FROM krowoc.live_lane n WHERE n.run_id = $1 AND n.scope >= x.path AND n.scope < x.path || '\xffffffffff'::bytea
                AND n.state IN ('leased', 'aborting')) l"#,
         run.0,
         &scopes,

@@ -128,10 +128,10 @@ async fn lanes(conn: &mut PgConnection, run: RunId) -> Result<(i64, Vec<Lane>)> 
     // In the order of the sentence: what runs tells more than a map that waits for it, and a wait with a time more than a place in a queue
     // that is served; a queue that nobody serves comes before all.
     let rows = sqlx::query!(
-        r#"SELECT l.scope, l.step, l.attempt, l.state::text AS "state!", l.ready_at, l.lease_until, l.total_from, w.name AS "worker?", q.name AS queue,
+        r#"SELECT l.scope AS "scope!", l.step AS "step!", l.attempt AS "attempt!", l.state::text AS "state!", l.ready_at AS "ready_at!", l.lease_until, l.total_from, w.name AS "worker?", q.name AS queue,
              v.served AS "served!", m.done AS "done?", m.goal AS "goal?", m.failed AS "failed?", (p.lo IS NOT NULL) AS "unclaimed!",
              count(*) OVER () AS "live!"
-           FROM krowoc.lane l LEFT JOIN krowoc.map_state m ON m.run_id = l.run_id AND m.scope = l.scope AND m.step = l.step
+           FROM krowoc.live_lane l LEFT JOIN krowoc.map_state m ON m.run_id = l.run_id AND m.scope = l.scope AND m.step = l.step
            LEFT JOIN krowoc.span p ON p.run_id = l.run_id AND p.scope = l.scope AND p.step = l.step AND (p.permits IS NULL OR p.permits > 0) AND NOT p.held
            -- A map that waits is served where its items are.
            JOIN krowoc.task_queue q ON q.id = coalesce(p.queue, l.queue) LEFT JOIN krowoc.worker w ON w.id = l.worker

@@ -1,6 +1,6 @@
 //! The hot path's calls: arrays in, one round trip. The structs mirror the parameters of `complete_v1` and its kin, column by column.
 
-use super::rows::Claimed;
+use super::{bundles::Bundles, rows::Claimed};
 use crate::{
     id::{RunId, ScopePath},
     payload::Payload,
@@ -27,6 +27,8 @@ pub(crate) struct Transition {
     pub results: Results,
     pub run_ends: RunEnds,
     pub items: Items,
+    /// Items that end in the bundles that they were leased in.
+    pub bundles: Bundles,
     /// Queues on which ready work is left for others.
     pub wake: BTreeSet<i16>,
 }
@@ -154,7 +156,7 @@ pub(crate) async fn claim(conn: &mut PgConnection, queues: &[i16], want: usize, 
     let mut claim = Claim { leased: Vec::with_capacity(rows.len()), left: None };
     for row in &rows {
         match row.try_get::<Option<Uuid>, _>("run_id")? {
-            Some(_) => claim.leased.push(Claimed::read(row, 0, by.token)?),
+            Some(_) => claim.leased.push(Claimed::read(row, by.token)?),
             None => claim.left = row.try_get("priority")?,
         }
     }
@@ -178,7 +180,7 @@ pub(crate) async fn claim_run(
         .bind(by.lease_s)
         .fetch_all(conn)
         .await?;
-    rows.iter().map(|row| Claimed::read(row, 0, by.token)).collect()
+    rows.iter().map(|row| Claimed::read(row, by.token)).collect()
 }
 
 /// Applies transitions; lanes of maps whose last item ended, and further items of maps that go on, come back leased.
@@ -186,10 +188,10 @@ pub(crate) async fn complete(conn: &mut PgConnection, t: &Transition, by: Holder
     if t.is_single() {
         return complete_one(conn, t, by).await.map(|()| vec![]);
     }
-    let items = ItemArrays::of(&t.items);
+    let (items, bundles) = (ItemArrays::of(&t.items), t.bundles.arrays());
     let rows = sqlx::query(
         "SELECT * FROM krowoc.complete_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
-         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51)",
+         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52, $53, $54, $55, $56, $57)",
     )
     .bind(&t.scopes.run)
     .bind(&t.scopes.scope)
@@ -238,13 +240,19 @@ pub(crate) async fn complete(conn: &mut PgConnection, t: &Transition, by: Holder
     .bind(&items.done)
     .bind(&items.failed)
     .bind(&items.more)
+    .bind(bundles.run)
+    .bind(bundles.scope)
+    .bind(bundles.step)
+    .bind(bundles.lo)
+    .bind(bundles.token)
+    .bind(bundles.bits)
     .bind(by.token)
     .bind(by.worker)
     .bind(by.lease_s)
     .bind(queues(&t.wake))
     .fetch_all(conn)
     .await?;
-    rows.iter().map(|row: &PgRow| Claimed::read(row, 0, by.token)).collect()
+    rows.iter().map(|row: &PgRow| Claimed::read(row, by.token)).collect()
 }
 
 async fn complete_one(conn: &mut PgConnection, t: &Transition, by: Holder) -> Result<(), sqlx::Error> {
@@ -271,43 +279,6 @@ async fn complete_one(conn: &mut PgConnection, t: &Transition, by: Holder) -> Re
     Ok(())
 }
 
-/// Ends of items whose body is one step: `ends` and `results` are parallel, `items` names their maps. Returns how many were accepted, and
-/// what is leased to the caller: maps that are full, further items of others.
-pub(crate) async fn complete_items(conn: &mut PgConnection, t: &Transition, by: Holder) -> Result<(usize, Vec<Claimed>), sqlx::Error> {
-    let items = ItemArrays::of(&t.items);
-    let rows = sqlx::query(
-        "SELECT * FROM krowoc.complete_items_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
-    )
-    .bind(&t.results.run)
-    .bind(&t.results.scope)
-    .bind(&t.ends.token)
-    .bind(&t.results.step)
-    .bind(&t.results.attempt)
-    .bind(&t.results.ms)
-    .bind(&t.results.status)
-    .bind(texts(&t.results.output))
-    .bind(&t.results.blob)
-    .bind(&t.results.usage)
-    .bind(&items.run)
-    .bind(&items.scope)
-    .bind(&items.step)
-    .bind(&items.more)
-    .bind(by.token)
-    .bind(by.worker)
-    .bind(by.lease_s)
-    .bind(queues(&t.wake))
-    .fetch_all(conn)
-    .await?;
-    let (mut accepted, mut leased) = (0, vec![]);
-    for row in &rows {
-        match row.try_get::<Option<i32>, _>(0)? {
-            Some(n) => accepted = n as usize,
-            None => leased.push(Claimed::read(row, 1, by.token)?),
-        }
-    }
-    Ok((accepted, leased))
-}
-
 /// Ends of attempts that do not end their step.
 #[derive(Default)]
 pub(crate) struct Reschedules {
@@ -329,13 +300,16 @@ pub(crate) struct Reschedules {
     pub ms: Vec<i32>,
     pub error: Vec<Option<String>>,
     pub usage: Vec<Option<String>>,
+    /// Items among them that were leased in bundles, and are taken out.
+    pub bundles: Bundles,
     pub wake: BTreeSet<i16>,
 }
 
 /// Applies them; returns the positions (from 0) of those whose token was still good.
 pub(crate) async fn reschedule(conn: &mut PgConnection, r: &Reschedules, worker: i32) -> Result<Vec<usize>, sqlx::Error> {
+    let bundles = r.bundles.arrays();
     let accepted: Vec<i32> = sqlx::query_scalar(
-        "SELECT krowoc.reschedule_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+        "SELECT krowoc.reschedule_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)",
     )
     .bind(&r.run)
     .bind(&r.scope)
@@ -355,6 +329,12 @@ pub(crate) async fn reschedule(conn: &mut PgConnection, r: &Reschedules, worker:
     .bind(&r.ms)
     .bind(&r.error)
     .bind(&r.usage)
+    .bind(bundles.run)
+    .bind(bundles.scope)
+    .bind(bundles.step)
+    .bind(bundles.lo)
+    .bind(bundles.token)
+    .bind(bundles.bits)
     .bind(worker)
     .bind(queues(&r.wake))
     .fetch_all(conn)

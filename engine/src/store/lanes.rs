@@ -1,12 +1,15 @@
 //! Lanes outside the hot path: checking tokens under lock, stopping a run's lanes, taking over expired leases.
 
-use super::{hot::Holder, rows::Lease};
+use super::{bundles, hot::Holder, rows::Lease};
 use crate::{
     id::{RunId, ScopePath, VersionId},
     lifecycle::Counters,
 };
 use sqlx::{PgConnection, postgres::types::PgInterval};
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// A lane under lock whose token was still good.
@@ -94,7 +97,7 @@ pub(crate) async fn stop(conn: &mut PgConnection, run: RunId) -> Result<u64, sql
     loop {
         let in_flight = stop_once(conn, run).await?;
         let moved = sqlx::query_scalar!(
-            "SELECT EXISTS (SELECT FROM krowoc.span WHERE run_id = $1) OR EXISTS (SELECT FROM krowoc.lane WHERE run_id = $1 AND state <> 'aborting') AS \"moved!\"",
+            "SELECT EXISTS (SELECT FROM krowoc.span WHERE run_id = $1) OR EXISTS (SELECT FROM krowoc.live_lane WHERE run_id = $1 AND state <> 'aborting') AS \"moved!\"",
             run.0
         )
         .fetch_one(&mut *conn)
@@ -111,6 +114,7 @@ async fn stop_once(conn: &mut PgConnection, run: RunId) -> Result<u64, sqlx::Err
         .fetch_all(&mut *conn)
         .await?;
     sqlx::query!("DELETE FROM krowoc.span WHERE run_id = $1", run.0).execute(&mut *conn).await?;
+    bundles::take_out_run(conn, run).await?;
     sqlx::query!("SELECT lane FROM krowoc.lane WHERE run_id = $1 ORDER BY scope, lane FOR UPDATE", run.0).fetch_all(&mut *conn).await?;
     sqlx::query!("DELETE FROM krowoc.lane WHERE run_id = $1 AND state NOT IN ('leased', 'aborting')", run.0).execute(&mut *conn).await?;
     let done = sqlx::query!("UPDATE krowoc.lane SET state = 'aborting' WHERE run_id = $1 AND state IN ('leased', 'aborting')", run.0)
@@ -127,6 +131,7 @@ pub(crate) async fn notify_stopped(conn: &mut PgConnection, run: RunId) -> Resul
 
 /// Takes over leases that have expired, with a token of the caller's.
 pub(crate) async fn take_expired(conn: &mut PgConnection, limit: i64, by: Holder) -> Result<Vec<Lease>, sqlx::Error> {
+    bundles::take_out_expired(conn, limit as i32).await?;
     let rows = sqlx::query!(
         "UPDATE krowoc.lane l SET token = $2, lease_until = krowoc.now() + make_interval(secs => $3) FROM (
            SELECT run_id, scope, lane FROM krowoc.lane WHERE state IN ('leased', 'aborting') AND lease_until < krowoc.now() LIMIT $1 FOR UPDATE SKIP LOCKED) x
@@ -153,26 +158,48 @@ pub(crate) async fn take_expired(conn: &mut PgConnection, limit: i64, by: Holder
             counters: Counters { failures: r.failures.unsigned_abs(), losses: r.losses.unsigned_abs() },
             queue: r.queue,
             priority: r.priority,
+            bundle: None,
             overdue: Duration::from_millis(r.overdue_ms.max(0).unsigned_abs()),
         })
         .collect())
 }
 
-/// Renews leases; the positions of those still held come back.
-pub(crate) async fn renew(conn: &mut PgConnection, leases: &[HeldLane], lease_s: f64) -> Result<Vec<usize>, sqlx::Error> {
-    let runs: Vec<Uuid> = leases.iter().map(|l| l.run.0).collect();
-    let scopes: Vec<&[u8]> = leases.iter().map(|l| l.scope.0.as_slice()).collect();
-    let lanes: Vec<i32> = leases.iter().map(|l| l.lane).collect();
-    let tokens: Vec<i64> = leases.iter().map(|l| l.token).collect();
+/// Renews leases; says of each whether it is still held.
+pub(crate) async fn renew(conn: &mut PgConnection, leases: &[HeldLane], lease_s: f64) -> Result<Vec<bool>, sqlx::Error> {
+    let places: Vec<_> = leases.iter().map(|l| bundles::place(l.run, &l.scope, l.bundle, l.token)).collect();
+    let mut held = vec![false; leases.len()];
+    let keys: BTreeSet<_> = places.iter().flatten().map(|(key, _)| key).collect();
+    if !keys.is_empty() {
+        let keys: Vec<_> = keys.into_iter().collect();
+        let bits: BTreeMap<_, _> = keys.iter().copied().zip(bundles::renew(conn, &keys, lease_s).await?).collect();
+        for (held, place) in held.iter_mut().zip(&places) {
+            *held = place.as_ref().is_some_and(|(key, bit)| bits.get(key).is_some_and(|bits| bits & bit != 0));
+        }
+    }
+    // Also items that have been taken out of their bundles.
+    let alone: Vec<usize> = (0..leases.len()).filter(|at| !held[*at]).collect();
+    if !alone.is_empty() {
+        for position in renew_lanes(conn, alone.iter().map(|at| &leases[*at]), lease_s).await? {
+            held[alone[position]] = true;
+        }
+    }
+    Ok(held)
+}
+
+async fn renew_lanes<'a>(
+    conn: &mut PgConnection,
+    leases: impl Iterator<Item = &'a HeldLane> + Clone,
+    lease_s: f64,
+) -> Result<impl Iterator<Item = usize>, sqlx::Error> {
     let held: Vec<i32> = sqlx::query_scalar("SELECT krowoc.renew_v1($1, $2, $3, $4, $5)")
-        .bind(runs)
-        .bind(scopes)
-        .bind(lanes)
-        .bind(tokens)
+        .bind(leases.clone().map(|l| l.run.0).collect::<Vec<_>>())
+        .bind(leases.clone().map(|l| l.scope.0.as_slice()).collect::<Vec<_>>())
+        .bind(leases.clone().map(|l| l.lane).collect::<Vec<_>>())
+        .bind(leases.map(|l| l.token).collect::<Vec<_>>())
         .bind(lease_s)
         .fetch_all(conn)
         .await?;
-    Ok(held.into_iter().map(|at| at as usize - 1).collect())
+    Ok(held.into_iter().map(|at| at as usize - 1))
 }
 
 /// What a renewal needs of a lease.
@@ -182,6 +209,7 @@ pub(crate) struct HeldLane {
     pub scope: ScopePath,
     pub lane: i32,
     pub token: i64,
+    pub bundle: Option<i32>,
 }
 
 /// The highest priority among ready steps and items of the queues, and when the next timer is due (seconds from now, at least 0).

@@ -27,6 +27,8 @@ pub(crate) struct NewMap<'a> {
     pub queue: i16,
     pub priority: i16,
     pub template: Option<Vec<u8>>,
+    /// Its items are leased in bundles.
+    pub bundled: bool,
     pub items: &'a [String],
     pub keys: Option<&'a [String]>,
     /// The first so many items are leased to the caller.
@@ -42,29 +44,32 @@ pub(crate) async fn insert(conn: &mut PgConnection, m: &NewMap<'_>, by: Holder) 
     };
     // Others hear of what this process can't take.
     let ready: &[i16] = if m.mine < m.permits.unwrap_or(m.total) { &[m.queue] } else { &[] };
-    sqlx::query_scalar("SELECT krowoc.expand_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)")
-        .bind(m.run.0)
-        .bind(&m.scope.0)
-        .bind(m.lane)
-        .bind(m.held)
-        .bind(m.step)
-        .bind(m.workflow_version)
-        .bind(m.total)
-        .bind(m.max_failed)
-        .bind(m.permits)
-        .bind(m.entry)
-        .bind(m.queue)
-        .bind(m.priority)
-        .bind(&m.template)
-        .bind(items)
-        .bind(keys)
-        .bind(m.mine)
-        .bind(by.token)
-        .bind(by.worker)
-        .bind(by.lease_s)
-        .bind(ready)
-        .fetch_one(conn)
-        .await
+    sqlx::query_scalar(
+        "SELECT krowoc.expand_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+    )
+    .bind(m.run.0)
+    .bind(&m.scope.0)
+    .bind(m.lane)
+    .bind(m.held)
+    .bind(m.step)
+    .bind(m.workflow_version)
+    .bind(m.total)
+    .bind(m.max_failed)
+    .bind(m.permits)
+    .bind(m.entry)
+    .bind(m.queue)
+    .bind(m.priority)
+    .bind(&m.template)
+    .bind(m.bundled)
+    .bind(items)
+    .bind(keys)
+    .bind(m.mine)
+    .bind(by.token)
+    .bind(by.worker)
+    .bind(by.lease_s)
+    .bind(ready)
+    .fetch_one(conn)
+    .await
 }
 
 /// JSON array texts of up to [`CHUNK`] elements each.

@@ -1,6 +1,7 @@
 //! All SQL that writes. Free functions over a connection; transactions, rules and order of locks belong to the commands that call them.
 
 pub(crate) mod blobs;
+pub(crate) mod bundles;
 pub(crate) mod hot;
 pub(crate) mod inputs;
 #[cfg(test)]

@@ -151,7 +151,7 @@ pub(crate) async fn results(
 /// Does the step have a lane?
 pub(crate) async fn is_live(conn: &mut PgConnection, run: RunId, scope: &ScopePath, step: i16) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM krowoc.lane WHERE run_id = $1 AND scope = $2 AND step = $3) AS "live!""#,
+        r#"SELECT EXISTS (SELECT FROM krowoc.live_lane WHERE run_id = $1 AND scope = $2 AND step = $3) AS "live!""#,
         run.0,
         &scope.0,
         step
@@ -346,14 +346,15 @@ pub(crate) struct NewSpan<'a> {
     pub queue: i16,
     pub priority: i16,
     pub template: Option<Vec<u8>>,
+    pub bundled: bool,
     pub held: bool,
 }
 
 /// Offers them.
 pub(crate) async fn insert_span(conn: &mut PgConnection, s: &NewSpan<'_>) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "INSERT INTO krowoc.span (run_id, scope, step, workflow_version, ready_at, lo, hi, permits, entry, queue, priority, template, held)
-         VALUES ($1, $2, $3, $4, krowoc.now(), $5, $6, $7, $8, $9, $10, $11, $12)",
+        "INSERT INTO krowoc.span (run_id, scope, step, workflow_version, ready_at, lo, hi, permits, entry, queue, priority, template, bundled, held)
+         VALUES ($1, $2, $3, $4, krowoc.now(), $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         s.run.0,
         &s.scope.0,
         s.map.0 as i16,
@@ -365,6 +366,7 @@ pub(crate) async fn insert_span(conn: &mut PgConnection, s: &NewSpan<'_>) -> Res
         s.queue,
         s.priority,
         s.template,
+        s.bundled,
         s.held
     )
     .execute(conn)

@@ -32,6 +32,8 @@ pub struct Lease {
     pub queue: i16,
     /// The run's priority.
     pub priority: i16,
+    /// The first item of the bundle that this one was leased in, if it was.
+    pub bundle: Option<i32>,
     /// How long the step had been at it when this attempt was leased, deferrals not counted.
     pub overdue: Duration,
 }
@@ -64,28 +66,25 @@ pub(crate) struct VersionedState {
 }
 
 impl Claimed {
-    /// Reads a row of `claim_v1`, `complete_v1`, … by position, `skip` columns in.
-    pub fn read(row: &PgRow, skip: usize, token: i64) -> Result<Self, sqlx::Error> {
+    /// Reads a row of `claim_v1`, `complete_v1`, … by position.
+    pub fn read(row: &PgRow, token: i64) -> Result<Self, sqlx::Error> {
         use sqlx::Row;
-        let at = |n: usize| n + skip;
         let lease = Lease {
-            run: RunId(row.try_get(at(0))?),
-            scope: ScopePath(row.try_get(at(1))?),
-            lane: row.try_get(at(2))?,
+            run: RunId(row.try_get(0)?),
+            scope: ScopePath(row.try_get(1)?),
+            lane: row.try_get(2)?,
             token,
-            version: VersionId(row.try_get(at(3))?),
-            step: row.try_get(at(4))?,
-            phase: row.try_get(at(5))?,
-            attempt: row.try_get::<i32, _>(at(6))?.unsigned_abs(),
-            counters: Counters {
-                failures: row.try_get::<i16, _>(at(7))?.unsigned_abs(),
-                losses: row.try_get::<i16, _>(at(8))?.unsigned_abs(),
-            },
-            queue: row.try_get(at(9))?,
-            priority: row.try_get(at(10))?,
-            overdue: Duration::from_millis(row.try_get::<i64, _>(at(11))?.max(0).unsigned_abs()),
+            version: VersionId(row.try_get(3)?),
+            step: row.try_get(4)?,
+            phase: row.try_get(5)?,
+            attempt: row.try_get::<i32, _>(6)?.unsigned_abs(),
+            counters: Counters { failures: row.try_get::<i16, _>(7)?.unsigned_abs(), losses: row.try_get::<i16, _>(8)?.unsigned_abs() },
+            queue: row.try_get(9)?,
+            priority: row.try_get(10)?,
+            bundle: row.try_get(14)?,
+            overdue: Duration::from_millis(row.try_get::<i64, _>(11)?.max(0).unsigned_abs()),
         };
-        let state = match (row.try_get::<Option<i32>, _>(at(12))?, row.try_get::<Option<&[u8]>, _>(at(13))?) {
+        let state = match (row.try_get::<Option<i32>, _>(12)?, row.try_get::<Option<&[u8]>, _>(13)?) {
             (Some(version), Some(bytes)) => Some(VersionedState { version, frame: decode(bytes)? }),
             _ => None,
         };

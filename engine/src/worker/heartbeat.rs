@@ -94,10 +94,7 @@ async fn renew(shared: &Shared, conn: &mut PgConnection, patience: Duration) -> 
     let (numbers, held): (Vec<u64>, Vec<HeldLane>) = shared.due_renewals(shared.config.lease / 6).into_iter().unzip();
     for (numbers, held) in numbers.chunks(BATCH).zip(held.chunks(BATCH)) {
         let at = Instant::now();
-        let mut kept = vec![false; held.len()];
-        for position in within(patience, async { Ok(lanes::renew(conn, held, shared.lease_s()).await?) }).await? {
-            kept[position] = true;
-        }
+        let kept = within(patience, async { Ok(lanes::renew(conn, held, shared.lease_s()).await?) }).await?;
         for (number, kept) in numbers.iter().zip(kept) {
             shared.renewed(*number, kept, at);
         }

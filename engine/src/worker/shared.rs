@@ -198,7 +198,7 @@ impl Shared {
     /// held since `asked` at the earliest.
     pub fn dispatch(&self, lease: Lease, version: Arc<Version>, loaded: Option<VersionedState>, inputs: Inputs, asked: Instant) {
         let flight = Flight { number: self.numbers.fetch_add(1, Relaxed), cancelled: CancellationToken::new(), since: Instant::now() };
-        let held = HeldLane { run: lease.run, scope: lease.scope.clone(), lane: lease.lane, token: lease.token };
+        let held = HeldLane { run: lease.run, scope: lease.scope.clone(), lane: lease.lane, token: lease.token, bundle: lease.bundle };
         let entry = InFlight { held, renewed: asked, cancelled: flight.cancelled.clone() };
         self.flights(flight.number).insert(flight.number, entry);
         if self.aborting.load(SeqCst) {

@@ -197,7 +197,7 @@ impl World {
         while self.live().await > 0 {
             if started.elapsed() > limit {
                 let stuck: Vec<String> = sqlx::query_scalar(
-                    "SELECT format('%s: lanes %s', r.id, (SELECT json_agg(l) FROM krowoc.lane l WHERE l.run_id = r.id)) FROM krowoc.run r WHERE finished_at IS NULL LIMIT 5",
+                    "SELECT format('%s: lanes %s', r.id, (SELECT json_agg(l) FROM krowoc.live_lane l WHERE l.run_id = r.id)) FROM krowoc.run r WHERE finished_at IS NULL LIMIT 5",
                 )
                 .fetch_all(self.engine.pool())
                 .await

@@ -9,6 +9,7 @@ use crate::{
     lifecycle::Counters,
     payload::Payload,
     store::{
+        bundles,
         hot::Holder,
         maps::{self, NewMap},
         rows::{Lease, VersionedState},
@@ -92,6 +93,10 @@ impl<'a> MapLane<'a> {
         Ok(Self { d, ix, plan, expansion, entry, queue, state })
     }
 
+    fn bundled(&self) -> bool {
+        self.d.version.bundles(self.plan.body)
+    }
+
     fn total(&self) -> usize {
         self.expansion.items.len()
     }
@@ -127,6 +132,7 @@ impl<'a> MapLane<'a> {
             entry: self.entry,
             queue: self.queue,
             priority: lease.priority,
+            bundled: self.bundled(),
             template: self.state.as_ref().map(|state| state.frame.encode()),
             items: &self.expansion.items,
             keys: self.expansion.keys.as_deref(),
@@ -145,6 +151,7 @@ impl<'a> MapLane<'a> {
             attempt: 1,
             counters: Counters::default(),
             queue: self.queue,
+            bundle: self.bundled().then(|| (item - item % bundles::SIZE as usize) as i32),
             overdue: Duration::ZERO,
             ..self.d.lease.clone()
         };

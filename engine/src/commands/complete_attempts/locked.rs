@@ -7,6 +7,7 @@ use crate::{
     error::{Error, Result},
     id::{RunId, ScopePath},
     store::{
+        bundles,
         hot::{self, Holder},
         lanes::{self, Held},
         maps,
@@ -34,8 +35,7 @@ pub(crate) async fn complete(
     let mut planner = Planner::new(by, Some(room));
     match in_one_transaction(conn, cache, &batch.locked, by, &mut planner).await {
         Ok(applied) => {
-            let refused = batch.locked.len() - applied.held;
-            done.refused += refused.saturating_sub(std::mem::take(&mut done.applied_twice));
+            done.refused += batch.locked.len() - applied.held;
             done.runs += applied.stopped;
             planner.settle(cache, done, applied.leased);
             // Waits that came here because their run was being stopped, but whose lane is held after all, go the ordinary way.
@@ -77,6 +77,7 @@ async fn in_one_transaction(
     let mut scopes = lock_scopes(&mut tx, batch).await?;
     lock_maps(&mut tx, batch).await?;
     let leases: Vec<&Lease> = batch.iter().map(|d| &d.lease).collect();
+    bundles::take_out(&mut tx, &leases).await?;
     let held = lanes::lock_held(&mut tx, &leases).await?;
     let facts = facts(&mut tx, batch).await?;
     let (groups, aborting) = by_scope(batch, &held);

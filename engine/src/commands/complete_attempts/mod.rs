@@ -124,8 +124,6 @@ pub(crate) struct Completed {
     pub runs: usize,
     /// Completions that were refused: their lease was no longer theirs.
     pub refused: usize,
-    /// Completions that the locked path will meet again although they were accepted: not to be counted as refused.
-    applied_twice: usize,
     /// Batches that had to take the locked path.
     pub conflicts: usize,
     /// Transactions.
@@ -212,45 +210,13 @@ pub(crate) async fn complete_attempts(
 ) -> Result<()> {
     waits::reschedule(conn, batch, by, done).await?;
     expand::expand(conn, batch, by, room, done).await?;
-    complete_items(conn, batch, by, room, done).await?;
-    complete_steps(conn, cache, batch, by, room, done).await?;
+    complete_ended(conn, cache, batch, by, room, done).await?;
     locked::complete(conn, cache, batch, by, room, done).await
 }
 
-/// Good ends of items without a state touch their lane and, by count, their map.
-async fn complete_items(conn: &mut PgConnection, batch: &mut Batch, by: Holder, room: &dyn Room, done: &mut Completed) -> Result<()> {
-    if batch.items.is_empty() {
-        return Ok(());
-    }
-    let mut planner = Planner::new(by, Some(room));
-    for item in &batch.items {
-        planner.bare_item(item, None)?;
-    }
-    let accepted = match planner.apply_items(conn).await {
-        Ok((accepted, leased)) => {
-            done.commits += 1;
-            done.steps += accepted;
-            done.wake |= planner.leaves_items(&leased);
-            done.leased.extend(leased);
-            accepted
-        }
-        Err(e) if hot::is_fenced(&e) => {
-            done.conflicts += 1;
-            0
-        }
-        Err(e) => return Err(e.into()),
-    };
-    let items = std::mem::take(&mut batch.items);
-    if accepted < items.len() {
-        // Somebody else holds some of them, or their run is being stopped: the locked path tells which; those accepted are gone by then.
-        done.applied_twice += accepted;
-        batch.locked.extend(items);
-    }
-    Ok(())
-}
-
-/// Ends of steps in scopes whose state is cached: decided here, guarded by the state's version.
-async fn complete_steps(
+/// Good ends, decided here: of steps in scopes whose state is cached, guarded by its version, and of items without a state, which touch
+/// their bundle or lane and, by count, their map.
+async fn complete_ended(
     conn: &mut PgConnection,
     cache: &mut ScopeCache,
     batch: &mut Batch,
@@ -258,28 +224,38 @@ async fn complete_steps(
     room: &dyn Room,
     done: &mut Completed,
 ) -> Result<()> {
-    if batch.steps.is_empty() {
-        return Ok(());
-    }
-    let mut planner = Planner::new(by, Some(room));
-    let planned = plan_steps(cache, batch, &mut planner);
-    if planned.is_empty() {
-        return Ok(());
-    }
-    match planner.apply(conn).await {
-        Ok(leased) => {
-            planner.settle(cache, done, leased);
-            Ok(())
+    loop {
+        let mut planner = Planner::new(by, Some(room));
+        let steps = plan_steps(cache, batch, &mut planner);
+        let items = std::mem::take(&mut batch.items);
+        if steps.is_empty() && items.is_empty() {
+            return Ok(());
         }
-        Err(e) => {
+        if let Err(e) = items.iter().try_for_each(|item| planner.bare_item(item, None)) {
             planner.give_back();
-            if hot::is_fenced(&e) {
-                batch.locked.extend(planned);
+            (batch.steps, batch.items) = (steps, items);
+            return Err(e);
+        }
+        match planner.apply(conn).await {
+            Ok(leased) => {
+                planner.settle(cache, done, leased);
+                return Ok(());
+            }
+            Err(e) => {
+                planner.give_back();
+                if !hot::is_fenced(&e) {
+                    (batch.steps, batch.items) = (steps, items);
+                    return Err(e.into());
+                }
                 done.conflicts += 1;
-                Ok(())
-            } else {
-                batch.steps = planned;
-                Err(e.into())
+                if steps.is_empty() {
+                    // Somebody else holds some of them, or their run is being stopped: the locked path tells which.
+                    batch.locked.extend(items);
+                    return Ok(());
+                }
+                // Without the steps the items may hold.
+                batch.locked.extend(steps);
+                batch.items = items;
             }
         }
     }
@@ -302,7 +278,7 @@ fn plan_steps(cache: &mut ScopeCache, batch: &mut Batch, planner: &mut Planner<'
                 planned.append(&mut group);
                 if refused {
                     // The transition holds half of a scope: state under lock decides about everything.
-                    planner.give_back();
+                    planner.begin_again();
                     batch.locked.extend(planned.drain(..).chain(rest));
                     return planned;
                 }

@@ -253,7 +253,10 @@ impl<'a> Planner<'a> {
     /// The end of an item whose body is one step.
     pub fn bare_item(&mut self, d: &Decided, facts: Option<&RunFacts>) -> Result<()> {
         self.result(d, 0, facts)?;
-        self.end_lane(d);
+        // Whoever has the lanes under lock, and the facts with them, has taken it out of its bundle.
+        if facts.is_some() || !self.transition.bundles.add(&d.lease) {
+            self.end_lane(d);
+        }
         let (parent, map, _) = d.lease.scope.parent().ok_or_else(|| Error::Internal("an item without a map".into()))?;
         let step = d.version.step(d.lease.step).map(|(_, step)| step);
         let failed = matches!(d.decision, Decision::Failed { .. }) && !step.is_some_and(|s| s.allow_failure);
@@ -375,6 +378,7 @@ impl<'a> Planner<'a> {
                 counters: Counters::default(),
                 queue,
                 priority: d.lease.priority,
+                bundle: None,
                 overdue: Duration::ZERO,
             };
             self.continued.push((at, lease, d.version.clone()));
@@ -443,18 +447,6 @@ impl<'a> Planner<'a> {
         Ok(leased)
     }
 
-    /// Applies ends of items without a state; returns how many were accepted, and what is leased to the caller.
-    pub async fn apply_items(&self, conn: &mut PgConnection) -> Result<(usize, Vec<Claimed>), sqlx::Error> {
-        if self.extras.is_empty() {
-            return hot::complete_items(conn, &self.transition, self.by).await;
-        }
-        let mut tx = conn.begin().await?;
-        let done = hot::complete_items(&mut tx, &self.transition, self.by).await?;
-        self.apply_extras(&mut tx).await?;
-        tx.commit().await?;
-        Ok(done)
-    }
-
     async fn apply_extras(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
         let packed: Vec<_> = self.extras.blobs.iter().collect();
         blobs::insert(conn, &packed).await?;
@@ -498,6 +490,12 @@ impl<'a> Planner<'a> {
                 cache.put(scope);
             }
         }
+    }
+
+    /// Forgets what was planned.
+    pub fn begin_again(&mut self) {
+        self.give_back();
+        *self = Self::new(self.by, self.room);
     }
 
     /// The transaction did not happen: slots that were taken for successors are free again.

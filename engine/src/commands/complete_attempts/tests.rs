@@ -1,6 +1,8 @@
 //! What a batch of completions does in the corners: leases lost and taken again, runs that are being stopped, maps that go on. Each test was
 //! seen to fail without the guard that it names; with two, without both.
 
+mod bundles;
+
 use super::{NoRoom, Room};
 use crate::{
     drain::{Act, Drain},
@@ -41,6 +43,7 @@ async fn status(d: &mut Drain, run: RunId) -> RunState {
 
 /// The lease has expired and somebody else has the lane, with the next attempt.
 async fn taken_again(d: &mut Drain) -> Claimed {
+    d.sql("SELECT krowoc.take_out_run_v1(run_id) FROM (SELECT DISTINCT run_id FROM krowoc.bundle) b").await;
     d.sql("UPDATE krowoc.lane SET state = 'ready', token = NULL, lease_until = NULL WHERE state = 'leased'").await;
     d.claim().await.expect("the same lane")
 }

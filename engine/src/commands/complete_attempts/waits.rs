@@ -80,6 +80,7 @@ fn push(r: &mut Reschedules, d: &Decided, wait: &Wait) -> Result<()> {
     r.ms.push(d.ms);
     r.error.push(error.map(to_json).transpose()?);
     r.usage.push(error.and_then(|e| e.usage.as_ref()).map(to_json).transpose()?);
+    r.bundles.add(&d.lease);
     if wait.state == "ready" {
         r.wake.insert(d.lease.queue);
     }

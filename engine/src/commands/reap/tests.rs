@@ -17,6 +17,7 @@ use std::time::Duration;
 /// Every lease expires, and the reaper comes.
 async fn lose_all(d: &mut Drain) -> usize {
     d.sql("UPDATE krowoc.lane SET lease_until = krowoc.now() - interval '1 s' WHERE token IS NOT NULL").await;
+    d.sql("UPDATE krowoc.bundle SET lease_until = krowoc.now() - interval '1 s'").await;
     reap(&mut d.conn, &d.versions, 0, Duration::from_secs(30)).await.expect("reaped")
 }
 

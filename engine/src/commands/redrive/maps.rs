@@ -120,6 +120,7 @@ impl Reopening {
             queue,
             priority: self.header.priority,
             template: self.version.item_template(plan.body).map(|state| state.encode()),
+            bundled: self.version.bundles(plan.body),
             held: self.is_held(scope),
         };
         Ok(store::insert_span(conn, &span).await?)

@@ -7,7 +7,7 @@ BEGIN
   -- Nothing hot remains after a run is done, and nothing at all of a run that is not there.
   RETURN QUERY SELECT 'ended_run_is_live', r.id, format('the run has %s and still rows in %s', r.status, h.part)
     FROM (SELECT s.run_id, 'scope_state' AS part FROM krowoc.scope_state s UNION SELECT l.run_id, 'lane' FROM krowoc.lane l
-          UNION SELECT s.run_id, 'span' FROM krowoc.span s UNION SELECT m.run_id, 'map_state' FROM krowoc.map_state m
+          UNION SELECT s.run_id, 'span' FROM krowoc.span s UNION SELECT b.run_id, 'bundle' FROM krowoc.bundle b UNION SELECT m.run_id, 'map_state' FROM krowoc.map_state m
           UNION SELECT t.run_id, 'run_timeout' FROM krowoc.run_timeout t) h
     JOIN krowoc.run r ON r.id = h.run_id WHERE r.finished_at IS NOT NULL;
   RETURN QUERY SELECT 'unknown_run', p.run_id, format('rows in %s of a run that is not there', p.part)
@@ -15,7 +15,7 @@ BEGIN
           UNION SELECT e.run_id, 'run_event' FROM krowoc.run_event e UNION SELECT b.run_id, 'blob' FROM krowoc.blob b
           UNION SELECT c.run_id, 'map_chunk' FROM krowoc.map_chunk c UNION SELECT d.run_id, 'dead_letter' FROM krowoc.dead_letter d
           UNION SELECT s.run_id, 'scope_state' FROM krowoc.scope_state s UNION SELECT l.run_id, 'lane' FROM krowoc.lane l
-          UNION SELECT s.run_id, 'span' FROM krowoc.span s UNION SELECT m.run_id, 'map_state' FROM krowoc.map_state m
+          UNION SELECT s.run_id, 'span' FROM krowoc.span s UNION SELECT b.run_id, 'bundle' FROM krowoc.bundle b UNION SELECT m.run_id, 'map_state' FROM krowoc.map_state m
           UNION SELECT t.run_id, 'run_timeout' FROM krowoc.run_timeout t) p
     WHERE NOT EXISTS (SELECT FROM krowoc.run r WHERE r.id = p.run_id);
 
@@ -23,12 +23,12 @@ BEGIN
   RETURN QUERY SELECT 'live_run_without_state', r.id, 'the run has no state of its own steps' FROM krowoc.run r
     WHERE r.finished_at IS NULL AND NOT EXISTS (SELECT FROM krowoc.scope_state s WHERE s.run_id = r.id AND s.scope = '');
   RETURN QUERY SELECT 'live_run_without_lane', r.id, format('the run is %s and nothing of it is live', r.status) FROM krowoc.run r
-    WHERE r.finished_at IS NULL AND NOT EXISTS (SELECT FROM krowoc.lane l WHERE l.run_id = r.id);
+    WHERE r.finished_at IS NULL AND NOT EXISTS (SELECT FROM krowoc.live_lane l WHERE l.run_id = r.id);
 
   -- Lanes. A scope without a state is an item whose body is one step: that step's lane is all there is of it. Bodies of several steps are
   -- known by their results, and by the template of the items that wait beside them.
   RETURN QUERY SELECT 'lane_without_scope', l.run_id, format('lane %s at step %s of scope %s', max(l.lane), max(l.step), encode(l.scope, 'hex'))
-    FROM krowoc.lane l WHERE NOT EXISTS (SELECT FROM krowoc.scope_state s WHERE s.run_id = l.run_id AND s.scope = l.scope)
+    FROM krowoc.live_lane l WHERE NOT EXISTS (SELECT FROM krowoc.scope_state s WHERE s.run_id = l.run_id AND s.scope = l.scope)
     GROUP BY l.run_id, l.scope HAVING l.scope = '' OR count(*) > 1 OR max(l.lane) <> 0 OR min(l.step) < 0
       OR EXISTS (SELECT FROM krowoc.step_result r WHERE r.run_id = l.run_id AND r.scope = l.scope)
       OR EXISTS (SELECT FROM krowoc.span s WHERE s.run_id = l.run_id AND s.template IS NOT NULL AND octet_length(l.scope) = octet_length(s.scope) + 6
@@ -36,10 +36,11 @@ BEGIN
   RETURN QUERY SELECT 'lease_without_holder', l.run_id, format('lane %s of scope %s is %s', l.lane, encode(l.scope, 'hex'), l.state) FROM krowoc.lane l
     WHERE l.state IN ('leased', 'aborting') AND (l.token IS NULL OR l.lease_until IS NULL OR l.worker IS NULL)
       OR l.state NOT IN ('leased', 'aborting') AND (l.token IS NOT NULL OR l.lease_until IS NOT NULL);
+  RETURN QUERY SELECT 'empty_bundle', b.run_id, format('items from %s of map %s', b.lo, b.step) FROM krowoc.bundle b WHERE b.held = 0;
   RETURN QUERY SELECT 'lane_of_ended_step', l.run_id, format('step %s of scope %s is live and has %s', l.step, encode(l.scope, 'hex'), r.status)
-    FROM krowoc.lane l JOIN krowoc.step_result r ON r.run_id = l.run_id AND r.scope = l.scope AND r.step = l.step;
+    FROM krowoc.live_lane l JOIN krowoc.step_result r ON r.run_id = l.run_id AND r.scope = l.scope AND r.step = l.step;
   RETURN QUERY SELECT 'aborting_lane', l.run_id, format('lane %s of scope %s is %s, the run %s', l.lane, encode(l.scope, 'hex'), l.state, r.status)
-    FROM krowoc.lane l JOIN krowoc.run r ON r.id = l.run_id WHERE (l.state = 'aborting') <> (r.status = 'cancelling');
+    FROM krowoc.live_lane l JOIN krowoc.run r ON r.id = l.run_id WHERE (l.state = 'aborting') <> (r.status = 'cancelling');
   RETURN QUERY SELECT 'span_of_stopped_run', s.run_id, format('items of map %s may be claimed', s.step)
     FROM krowoc.span s JOIN krowoc.run r ON r.id = s.run_id WHERE r.status = 'cancelling';
   RETURN QUERY SELECT 'engine_lane', l.run_id, format('lane %s of scope %s is at step %s', l.lane, encode(l.scope, 'hex'), l.step) FROM krowoc.lane l
@@ -74,11 +75,11 @@ BEGIN
       CROSS JOIN LATERAL (SELECT m.scope || int2send(m.step) AS path, octet_length(m.scope) + 6 AS size) p
       LEFT JOIN krowoc.span s ON s.run_id = m.run_id AND s.scope = m.scope AND s.step = m.step
       LEFT JOIN krowoc.lane l ON l.run_id = m.run_id AND l.scope = m.scope AND l.lane = m.lane AND l.step = m.step
-      CROSS JOIN LATERAL (SELECT count(DISTINCT substr(x.scope, 1, p.size)) AS live FROM krowoc.lane x
+      CROSS JOIN LATERAL (SELECT count(DISTINCT substr(x.scope, 1, p.size)) AS live FROM krowoc.live_lane x
         WHERE x.run_id = m.run_id AND x.scope >= p.path AND x.scope < p.path || '\xffffffffff'::bytea) i
       CROSS JOIN LATERAL (SELECT count(DISTINCT x.scope) AS ended FROM krowoc.step_result x
         WHERE x.run_id = m.run_id AND x.scope >= p.path AND x.scope < p.path || '\xffffffffff'::bytea AND octet_length(x.scope) = p.size
-          AND NOT EXISTS (SELECT FROM krowoc.lane y WHERE y.run_id = x.run_id AND y.scope >= x.scope AND y.scope < x.scope || '\xff'::bytea)) e
+          AND NOT EXISTS (SELECT FROM krowoc.live_lane y WHERE y.run_id = x.run_id AND y.scope >= x.scope AND y.scope < x.scope || '\xff'::bytea)) e
       CROSS JOIN LATERAL (SELECT count(*) AS chunks FROM krowoc.map_chunk x WHERE x.run_id = m.run_id AND x.scope = m.scope AND x.step = m.step) c)
     SELECT x.rule, m.run_id, format('map %s of scope %s: %s', m.step, encode(m.scope, 'hex'), x.detail) FROM m CROSS JOIN LATERAL (VALUES
       ('map_without_lane', m.state IS NULL, 'nothing waits for its items'),
@@ -99,6 +100,7 @@ BEGIN
     WHERE x.held <> krowoc.is_held_v1(x.run_id, x.scope);
   RETURN QUERY SELECT 'items_without_map', x.run_id, format('%s %s of scope %s', x.part, x.step, encode(x.scope, 'hex'))
     FROM (SELECT s.run_id, s.scope, s.step, 'span' AS part FROM krowoc.span s
+          UNION ALL SELECT b.run_id, b.scope, b.step, 'bundle' FROM krowoc.bundle b
           UNION ALL SELECT l.run_id, l.scope, l.step, 'the lane of map' FROM krowoc.lane l WHERE l.state = 'items') x
     WHERE NOT EXISTS (SELECT FROM krowoc.map_state m WHERE m.run_id = x.run_id AND m.scope = x.scope AND m.step = x.step);
 
