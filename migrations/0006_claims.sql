@@ -61,7 +61,7 @@ DECLARE t timestamptz := krowoc.now(); until timestamptz := t + make_interval(se
 BEGIN
   IF sp.bundled THEN
     INSERT INTO krowoc.bundle (run_id, scope, step, lo, held, token, worker, lease_until, leased_at, workflow_version, entry, queue, priority)
-      SELECT sp.run_id, sp.scope, sp.step, g, CASE WHEN first + n - g >= 64 THEN -1 ELSE (1::bigint << (first + n - g)) - 1 END, tok, wrk, until, t,
+      SELECT sp.run_id, sp.scope, sp.step, g, CASE WHEN first + n - g >= 64 THEN -1 ELSE ~((-1)::bigint << (first + n - g)) END, tok, wrk, until, t,
         sp.workflow_version, sp.entry, sp.queue, sp.priority
       FROM generate_series(first, first + n - 1, 64) g;
     RETURN;

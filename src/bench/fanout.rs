@@ -40,10 +40,12 @@ pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Rep
             floors.push(plain.as_secs_f64() * 1e3);
         }
         for run in started {
-            let sum: Option<String> = sqlx::query_scalar("SELECT output::text FROM krowoc.run WHERE id = $1")
-                .bind(run.id.0)
-                .fetch_one(ground.engine.pool())
-                .await?;
+            let (sum, error): (Option<String>, Option<String>) =
+                sqlx::query_as("SELECT output::text, error::text FROM krowoc.run WHERE id = $1")
+                    .bind(run.id.0)
+                    .fetch_one(ground.engine.pool())
+                    .await?;
+            ensure!(error.is_none(), "the run failed: {}", error.unwrap_or_default());
             let due = (items * (items - 1) / 2).to_string();
             ensure!(sum.as_deref() == Some(due.as_str()), "the join found a sum of {sum:?}; {due} is right");
         }

@@ -71,6 +71,16 @@ async fn items_of_a_bundle_end_in_any_order_and_need_no_lanes() {
     d.done().await;
 }
 
+#[tokio::test]
+async fn a_bundle_may_be_full_or_lack_one() {
+    for items in [1, 63, 64, 65] {
+        let (mut d, run, claimed) = leased(items).await;
+        assert_eq!(complete(&mut d, claimed).await, 0);
+        assert_eq!(status(&mut d, run).await, RunState::Succeeded);
+        d.done().await;
+    }
+}
+
 /// Guard: `held & bits = bits` where `complete_v1` ends items.
 #[tokio::test]
 async fn an_item_of_a_bundle_ends_once() {
