@@ -19,6 +19,7 @@ mod problem;
 mod prompt;
 mod references;
 mod schema;
+mod sole;
 mod source;
 mod source_node;
 mod structure;

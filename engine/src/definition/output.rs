@@ -3,10 +3,10 @@
 
 use super::{
     Problem,
-    draft::sole_lookup,
     expression::{Bindings, Reference, Segment, Template},
     pointer,
     schema::{JsonType, Lookup, Schema},
+    sole::sole_lookup,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
