@@ -59,7 +59,7 @@ async fn try_stop(
     let scopes = runs::lock_all_scopes(&mut tx, run).await?;
     // Before the lanes: items that end hold their map first. And before the versions are raised: no item is claimed from here on, so that
     // none gets a state at a version that was not raised.
-    redrive::lock_maps(&mut tx, run).await?;
+    redrive::maps::lock(&mut tx, run).await?;
     let header = runs::header(&mut tx, workspace, run).await?.ok_or_else(|| Error::not_found("run", run))?;
     match header.status {
         RunStatus::Cancelled => return Ok(Some(Cancelled { status: RunStatus::Cancelled, in_flight: 0 })),

@@ -4,7 +4,7 @@ use crate::{
     definition::Problem,
     error::{Error, Result},
     id::Scope,
-    store::redrive as store,
+    store::dead_letters,
 };
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -26,16 +26,16 @@ pub async fn discard(conn: &mut PgConnection, scope: &Scope, letters: &[Uuid], r
         return Err(Error::Invalid(vec![Problem::new("reason", "", "a reason is needed to discard a dead letter")]));
     }
     let mut tx = conn.begin().await?;
-    let mut ids: Vec<Uuid> = store::letters(&mut tx, scope.workspace.0, letters).await?.into_iter().map(|l| l.id).collect();
+    let mut ids: Vec<Uuid> = dead_letters::find(&mut tx, scope.workspace.0, letters).await?.into_iter().map(|l| l.id).collect();
     ids.sort();
-    let states = store::lock_letters(&mut tx, &ids).await?;
+    let states = dead_letters::lock(&mut tx, &ids).await?;
     let mut done = Vec::with_capacity(letters.len());
     for id in letters {
         let outcome = match states.iter().find(|(letter, _)| letter == id).map(|(_, state)| state.as_str()) {
             None => Err(Error::not_found("dead letter", id)),
             Some("discarded") => Ok(()),
             // False only for an id that was given twice, and was open the first time.
-            Some("open") => store::discard(&mut tx, *id, reason).await.map(|_| ()).map_err(Error::from),
+            Some("open") => dead_letters::discard(&mut tx, *id, reason).await.map(|_| ()).map_err(Error::from),
             Some(_) => Err(Error::Conflict(format!("dead letter {id} was redriven: its step is live or has ended well"))),
         };
         done.push(Discarded { letter: *id, outcome });

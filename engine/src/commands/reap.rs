@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{Error, ErrorClass, Result},
     executor::StepError,
-    store::{hot::Holder, lanes, redrive, rows::Lease, runs},
+    store::{hot::Holder, lanes, rows::Lease, runs, workers},
     version::Versions,
 };
 use sqlx::PgConnection;
@@ -87,7 +87,7 @@ async fn put_back(conn: &mut PgConnection, done: &Completed) -> Result<()> {
     }
     let leases: Vec<&Lease> = done.leased.iter().map(|claimed| &claimed.lease).collect();
     lanes::put_back(conn, &leases).await?;
-    Ok(redrive::wake(conn).await?)
+    Ok(workers::wake(conn).await?)
 }
 
 async fn stop_overdue_runs(conn: &mut PgConnection) -> Result<()> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod blobs;
 pub(crate) mod bundles;
+pub(crate) mod dead_letters;
 pub(crate) mod hot;
 pub(crate) mod inputs;
 #[cfg(test)]

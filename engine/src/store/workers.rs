@@ -78,3 +78,9 @@ pub(crate) async fn queue_ids(conn: &mut PgConnection, names: &[String]) -> Resu
     .fetch_all(conn)
     .await
 }
+
+/// Tells an idle worker that there is work; heard after the commit.
+pub(crate) async fn wake(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT pg_notify('krowoc_ready', '') FROM (SELECT FROM krowoc.worker WHERE idle AND seen_at > krowoc.now() - interval '1 minute' LIMIT 1) w").fetch_optional(conn).await?;
+    Ok(())
+}

@@ -7,7 +7,7 @@ use crate::{
     id::{ScopePath, StepIx},
     queries::states,
     store::{
-        redrive::{self as store, MapRow, NewSpan},
+        redrive::maps::{self as store, MapRow, NewSpan},
         rows::Lease,
     },
 };
@@ -65,7 +65,7 @@ impl Reopening {
             _ if held => {}
             _ => store::take_permit(conn, self.run, scope, map).await?,
         }
-        store::put_map(conn, self.run, (scope, map), &row, plan.concurrency.is_some()).await?;
+        store::put(conn, self.run, (scope, map), &row, plan.concurrency.is_some()).await?;
         self.maps.insert((scope.clone(), map), row);
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Reopening {
         let offers = started < total && failed <= max_failed;
         let (goal, unclaimed) = if offers { (total, total - started) } else { (started, 0) };
         let row = MapRow { lane, total, goal, done, failed, max_failed, unclaimed, held: vec![] };
-        store::put_map(conn, self.run, (scope, map), &row, plan.concurrency.is_some()).await?;
+        store::put(conn, self.run, (scope, map), &row, plan.concurrency.is_some()).await?;
         if offers {
             self.offer(conn, (scope, map), plan, started, total, 1).await?;
         }

@@ -14,7 +14,8 @@ use crate::{
     error::{Error, Result},
     id::{RunId, Scope, ScopePath},
     store::{
-        redrive::{self as store, Letter},
+        dead_letters::{self, Letter},
+        redrive as store,
         rows::Lease,
         runs,
     },
@@ -50,7 +51,7 @@ pub enum Redrive {
 /// Redrives letters, each run's in a transaction of its own. What a letter came to stands in the answer, in the order of the ids; an error
 /// is the database's, and calling again with the same ids is safe.
 pub async fn redrive(conn: &mut PgConnection, versions: &Versions, scope: &Scope, letters: &[Uuid]) -> Result<Vec<Redriven>> {
-    let found = store::letters(conn, scope.workspace.0, letters).await?;
+    let found = dead_letters::find(conn, scope.workspace.0, letters).await?;
     let mut by_run: HashMap<RunId, Vec<&Letter>> = HashMap::new();
     // In the caller's order: where one letter opens what another lies in, either order must give the same.
     for id in letters {
@@ -97,14 +98,14 @@ async fn in_run(
     let mut tx = conn.begin().await?;
     let scopes = runs::lock_all_scopes(&mut tx, run).await?;
     let live = scopes.iter().any(|s| s.scope == ScopePath::root());
-    let maps = store::lock_maps(&mut tx, run).await?;
-    store::lock_map_lanes(&mut tx, run, Lease::FINISH).await?;
+    let maps = store::maps::lock(&mut tx, run).await?;
+    store::maps::lock_lanes(&mut tx, run, Lease::FINISH).await?;
     let Some(header) = store::lock_run(&mut tx, run).await? else {
         // Retention has taken it since its letters were found.
         return Ok(Some(letters.iter().map(|l| (l.id, Redrive::Refused(Error::not_found("dead letter", l.id)))).collect()));
     };
     let ids: Vec<Uuid> = letters.iter().map(|l| l.id).collect();
-    let states: HashMap<Uuid, String> = store::lock_letters(&mut tx, &ids).await?.into_iter().collect();
+    let states: HashMap<Uuid, String> = dead_letters::lock(&mut tx, &ids).await?.into_iter().collect();
     if header.status.is_terminal() == live {
         return Ok(None);
     }

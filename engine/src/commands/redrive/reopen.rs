@@ -7,9 +7,14 @@ use crate::{
     lifecycle::{Ended, FrameEnd, FrameState, RunEvent, RunStatus},
     queries::states,
     store::{
-        redrive::{self as store, Letter, MapRow, NewLane, RunRow},
+        dead_letters::Letter,
+        redrive::{
+            self as store, NewLane, RunRow,
+            maps::{self, MapRow},
+        },
         rows::Lease,
         runs::{self, LockedScope},
+        workers,
     },
     version::Version,
 };
@@ -120,7 +125,7 @@ impl Reopening {
             };
             store::put_scope(conn, self.run, path, version, &scope.frame.encode()).await?;
         }
-        store::wake(conn).await?;
+        workers::wake(conn).await?;
         Ok(())
     }
 
@@ -174,10 +179,10 @@ impl Reopening {
             let total = states::total_items(conn, self.run, scope, step).await? as i32;
             // A map that had its items keeps them: what failed is what it made of them.
             if total > 0 {
-                let (done, failed) = store::count_items(conn, self.run, scope, step, &self.fatal(plan.body), None).await?;
+                let (done, failed) = maps::count_items(conn, self.run, scope, step, &self.fatal(plan.body), None).await?;
                 let max_failed = plan.tolerate.allowed(total.unsigned_abs()) as i32;
                 let row = MapRow { lane, total, goal: done, done, failed, max_failed, unclaimed: 0, held: vec![] };
-                store::put_map(conn, self.run, (scope, step), &row, plan.concurrency.is_some()).await?;
+                maps::put(conn, self.run, (scope, step), &row, plan.concurrency.is_some()).await?;
                 self.maps.insert((scope.clone(), step), row);
                 phase = Lease::FILLED;
             }
