@@ -4,9 +4,13 @@ use super::tries::Tries;
 use crate::{
     error::{Error, Result},
     executor::StepError,
-    id::{RunId, Scope, ScopePath},
+    id::{RunId, Scope, ScopePath, WorkspaceId},
     lifecycle::{RunEvent, RunStatus},
-    store::{lanes, records, redrive, runs},
+    store::{
+        lanes,
+        records::{self, NewEvent},
+        redrive, runs,
+    },
 };
 use sqlx::{Connection, PgConnection};
 
@@ -22,21 +26,26 @@ pub struct Cancelled {
 /// Cancels a run. Repeating it is a no-op; a run that has succeeded or failed is a conflict: a completion that committed first stands.
 pub async fn cancel_run(conn: &mut PgConnection, scope: &Scope, run: RunId) -> Result<Cancelled> {
     let data = serde_json::json!({ "actor": scope.actor });
-    stop_run(conn, scope.workspace.0, run, "cancel_requested", &data, None).await
+    stop_run(conn, &Stop { run, workspace: scope.workspace, event: "cancel_requested", data, error: None }).await
 }
 
-/// Stops a run for a reason: `kind` is the event that says so, `error` what its header will show.
-pub(crate) async fn stop_run(
-    conn: &mut PgConnection,
-    workspace: i32,
-    run: RunId,
-    kind: &str,
-    data: &serde_json::Value,
-    error: Option<&StepError>,
-) -> Result<Cancelled> {
+/// A run that is to be stopped, and the reason.
+pub(crate) struct Stop {
+    pub run: RunId,
+    pub workspace: WorkspaceId,
+    /// The kind of the event that says so.
+    pub event: &'static str,
+    pub data: serde_json::Value,
+    /// What the run's header will show.
+    pub error: Option<StepError>,
+}
+
+/// Stops a run. Repeating it is a no-op.
+pub(crate) async fn stop_run(conn: &mut PgConnection, stop: &Stop) -> Result<Cancelled> {
+    let run = stop.run;
     let mut tries = Tries::default();
     loop {
-        match try_stop(conn, workspace, run, kind, data, error).await {
+        match try_stop(conn, stop).await {
             Ok(Some(stopped)) => return Ok(stopped),
             Ok(None) if tries.left() => {}
             Ok(None) => return Err(Error::Internal(format!("run {run} is live but has no state"))),
@@ -47,20 +56,14 @@ pub(crate) async fn stop_run(
 }
 
 /// Nothing if the run was opened again between the look at its scopes and the one at its header.
-async fn try_stop(
-    conn: &mut PgConnection,
-    workspace: i32,
-    run: RunId,
-    kind: &str,
-    data: &serde_json::Value,
-    error: Option<&StepError>,
-) -> Result<Option<Cancelled>> {
+async fn try_stop(conn: &mut PgConnection, stop: &Stop) -> Result<Option<Cancelled>> {
+    let run = stop.run;
     let mut tx = conn.begin().await?;
     let scopes = runs::lock_all_scopes(&mut tx, run).await?;
     // Before the lanes: items that end hold their map first. And before the versions are raised: no item is claimed from here on, so that
     // none gets a state at a version that was not raised.
     redrive::maps::lock(&mut tx, run).await?;
-    let header = runs::header(&mut tx, workspace, run).await?.ok_or_else(|| Error::not_found("run", run))?;
+    let header = runs::header(&mut tx, stop.workspace.0, run).await?.ok_or_else(|| Error::not_found("run", run))?;
     match header.status {
         RunStatus::Cancelled => return Ok(Some(Cancelled { status: RunStatus::Cancelled, in_flight: 0 })),
         status if status.is_terminal() => return Err(Error::Conflict(format!("run {run} has {} already", status.name()))),
@@ -70,11 +73,12 @@ async fn try_stop(
     let next = header.status.on(RunEvent::Cancel).map_err(|e| Error::Conflict(e.to_string()))?;
     if header.status != next {
         runs::raise_versions(&mut tx, run).await?;
-        records::insert_event(&mut tx, run, root.state.version + 1, kind, data).await?;
+        let event = NewEvent { run, seq: root.state.version + 1, at: None, kind: stop.event, data: stop.data.clone() };
+        records::insert_event(&mut tx, &event).await?;
         if !runs::set_status(&mut tx, run, header.status, next).await? {
             return Err(Error::Internal(format!("run {run} was not {} under lock", header.status.name())));
         }
-        if let Some(error) = error {
+        if let Some(error) = &stop.error {
             runs::set_error(&mut tx, run, &records::to_json(error)?).await?;
         }
     }

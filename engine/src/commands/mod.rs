@@ -15,7 +15,7 @@ mod tries;
 
 pub(crate) use apply_batch::{give_way, is_permanent};
 pub use cancel_run::{Cancelled, cancel_run};
-pub(crate) use cancel_run::{finish_stopped, stop_run};
+pub(crate) use cancel_run::{Stop, finish_stopped, stop_run};
 pub use discard::{Discarded, discard};
 pub use migrate::{check_schema, migrate};
 pub use prune::{Pruned, prune};

@@ -1,6 +1,7 @@
 //! Vanished workers: an expired lease is taken over, and its attempt completed as lost by the same rules as any other end.
 
 use super::{
+    Stop,
     complete_attempts::{Batch, Completed, Completion, Inputs, NoRoom, Outcome, ScopeCache, complete_attempts},
     give_way, is_permanent,
     start_runs::new_token,
@@ -95,7 +96,7 @@ async fn stop_overdue_runs(conn: &mut PgConnection) -> Result<()> {
         let error =
             StepError::new(ErrorClass::RunTimeout, "the run's timeout has passed; raise `timeout` in its workflow, or start it again");
         let data = serde_json::json!({ "class": ErrorClass::RunTimeout.name() });
-        match stop_run(conn, workspace, run, "run_timed_out", &data, Some(&error)).await {
+        match stop_run(conn, &Stop { run, workspace, event: "run_timed_out", data, error: Some(error) }).await {
             // Somebody else ended it first, and its timer with it.
             Ok(_) | Err(Error::Conflict(_) | Error::NotFound { .. }) => {}
             Err(e @ Error::Store(_)) => return Err(e),

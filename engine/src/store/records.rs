@@ -4,6 +4,7 @@ use crate::{
     executor::{StepError, Usage},
     id::{RunId, ScopePath},
 };
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 /// An attempt to be put on record.
@@ -95,20 +96,25 @@ fn storable(path: &str) -> String {
     path.replace('\0', "\\u0000")
 }
 
-/// Inserts an event that no result row stands for.
-pub(crate) async fn insert_event(
-    conn: &mut PgConnection,
-    run: RunId,
-    seq: i32,
-    kind: &str,
-    data: &serde_json::Value,
-) -> Result<(), sqlx::Error> {
+/// An event that no result row stands for.
+pub(crate) struct NewEvent<'a> {
+    pub run: RunId,
+    pub seq: i32,
+    /// None: now.
+    pub at: Option<DateTime<Utc>>,
+    pub kind: &'a str,
+    pub data: serde_json::Value,
+}
+
+/// Inserts it.
+pub(crate) async fn insert_event(conn: &mut PgConnection, e: &NewEvent<'_>) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "INSERT INTO krowoc.run_event (run_id, seq, kind, data) VALUES ($1, $2, $3, $4::text::json)",
-        run.0,
-        seq,
-        kind,
-        data.to_string()
+        "INSERT INTO krowoc.run_event (run_id, seq, at, kind, data) VALUES ($1, $2, coalesce($3, krowoc.now()), $4, $5::text::json)",
+        e.run.0,
+        e.seq,
+        e.at,
+        e.kind,
+        e.data.to_string()
     )
     .execute(conn)
     .await?;

@@ -5,7 +5,7 @@ use super::{
     rows::{VersionedState, decode},
 };
 use crate::{
-    id::{RunId, Scope, ScopePath},
+    id::{RunId, Scope, ScopePath, WorkspaceId},
     lifecycle::RunStatus,
     payload::Payload,
 };
@@ -106,7 +106,7 @@ pub(crate) async fn clear_timeouts(conn: &mut PgConnection, runs: &[Uuid]) -> Re
 }
 
 /// Runs whose time is up, with their workspace.
-pub(crate) async fn timed_out(conn: &mut PgConnection, limit: i64) -> Result<Vec<(RunId, i32)>, sqlx::Error> {
+pub(crate) async fn timed_out(conn: &mut PgConnection, limit: i64) -> Result<Vec<(RunId, WorkspaceId)>, sqlx::Error> {
     let rows = sqlx::query!(
         "SELECT t.run_id, r.workspace_id FROM krowoc.run_timeout t JOIN krowoc.run r ON r.id = t.run_id
          WHERE t.due_at <= krowoc.now() ORDER BY t.due_at LIMIT $1",
@@ -114,7 +114,7 @@ pub(crate) async fn timed_out(conn: &mut PgConnection, limit: i64) -> Result<Vec
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|r| (RunId(r.run_id), r.workspace_id)).collect())
+    Ok(rows.into_iter().map(|r| (RunId(r.run_id), WorkspaceId(r.workspace_id))).collect())
 }
 
 /// A scope under lock.

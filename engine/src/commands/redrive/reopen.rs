@@ -8,6 +8,7 @@ use crate::{
     queries::states,
     store::{
         dead_letters::Letter,
+        records::{self, NewEvent},
         redrive::{
             self as store, NewLane, RunRow,
             maps::{self, MapRow},
@@ -102,7 +103,8 @@ impl Reopening {
         }
         let data = json!({ "path": letter.path, "dead_letter": letter.id, "actor": self.actor });
         self.seq += 1;
-        store::record_event(conn, self.run, self.seq, None, "redriven", &data).await?;
+        let event = NewEvent { run: self.run, seq: self.seq, at: None, kind: "redriven", data };
+        records::insert_event(conn, &event).await?;
         Ok(Redrive::Redriven)
     }
 
@@ -166,7 +168,8 @@ impl Reopening {
     async fn reopen_run(&mut self, conn: &mut PgConnection) -> Result<()> {
         let error: Option<Value> = self.header.error.as_deref().map(parse).transpose()?;
         let data = error.map_or_else(|| json!({}), |error| json!({ "error": error }));
-        store::record_event(conn, self.run, self.header.last_seq, self.header.finished_at, "run_failed", &data).await?;
+        let (seq, at) = (self.header.last_seq, self.header.finished_at);
+        records::insert_event(conn, &NewEvent { run: self.run, seq, at, kind: "run_failed", data }).await?;
         self.reopens_run = true;
         Ok(())
     }
@@ -200,7 +203,8 @@ impl Reopening {
             let error: Value = parse(&taken.error)?;
             let id = &self.version.dag.step(step).id;
             let data = json!({ "path": id, "attempt": taken.attempt, "duration_ms": taken.duration_ms, "error": error });
-            store::record_event(conn, self.run, taken.seq, Some(taken.finished_at), "step_failed", &data).await?;
+            let event = NewEvent { run: self.run, seq: taken.seq, at: Some(taken.finished_at), kind: "step_failed", data };
+            records::insert_event(conn, &event).await?;
             store::drop_finish(conn, self.run, Lease::FINISH).await?;
         }
         if self.is_bare(scope)? {

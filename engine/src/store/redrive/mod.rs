@@ -100,28 +100,6 @@ pub(crate) async fn take_back(
     .await
 }
 
-/// Puts an event on record at the number and time that it had.
-pub(crate) async fn record_event(
-    conn: &mut PgConnection,
-    run: RunId,
-    seq: i32,
-    at: Option<DateTime<Utc>>,
-    kind: &str,
-    data: &serde_json::Value,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO krowoc.run_event (run_id, seq, at, kind, data) VALUES ($1, $2, coalesce($3, krowoc.now()), $4, $5::text::json)",
-        run.0,
-        seq,
-        at,
-        kind,
-        data.to_string()
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// A lane to open.
 pub(crate) struct NewLane<'a> {
     pub run: RunId,
