@@ -115,6 +115,12 @@ impl ScopePath {
         Some((Self(head.to_vec()), StepIx(step), item))
     }
 
+    /// The items around what is carried out here, from the outermost inwards: the scope that the map stands in, the map, and the item's
+    /// number.
+    pub fn items(&self) -> impl Iterator<Item = (ScopePath, StepIx, u32)> + '_ {
+        self.segments().enumerate().map(|(depth, (map, item))| (Self(self.0[..depth * Self::SEGMENT].to_vec()), map, item))
+    }
+
     /// The (map, item) pairs from the outermost inwards.
     pub fn segments(&self) -> impl Iterator<Item = (StepIx, u32)> + '_ {
         self.0.chunks_exact(Self::SEGMENT).map(|s| (StepIx(u16::from_be_bytes([s[0], s[1]])), u32::from_be_bytes([s[2], s[3], s[4], s[5]])))

@@ -143,8 +143,7 @@ pub fn print(dag: &Dag, scope: &ScopePath, step: StepIx, key: impl FnMut(&ScopeP
 /// Writes the address of an item: `review[s1]`; nothing for the run's own scope.
 pub fn print_scope(dag: &Dag, scope: &ScopePath, mut key: impl FnMut(&ScopePath, StepIx, u32) -> Option<String>) -> String {
     let mut path = String::new();
-    let mut at = ScopePath::root();
-    for (map, item) in scope.segments() {
+    for (at, map, item) in scope.items() {
         if !path.is_empty() {
             path.push('.');
         }
@@ -152,7 +151,6 @@ pub fn print_scope(dag: &Dag, scope: &ScopePath, mut key: impl FnMut(&ScopePath,
         let name = key(&at, map, item).unwrap_or_else(|| item.to_string());
         // Writing to a string can't fail.
         let _ = write_item(&mut path, &name);
-        at = at.item(map, item);
     }
     path
 }

@@ -42,13 +42,7 @@ impl Version {
 
     /// The frame that is carried out in a scope.
     pub(crate) fn frame_of(&self, scope: &ScopePath) -> Result<FrameIx> {
-        match scope.parent() {
-            None => Ok(FrameIx::ROOT),
-            Some((_, map, _)) => match self.dag.steps.get(map.at()).map(|s| &s.action) {
-                Some(Action::Map(plan)) => Ok(plan.body),
-                _ => Err(Error::Internal(format!("{scope:?} names no map of version {}", self.id.0))),
-            },
-        }
+        self.dag.frame_of(scope).ok_or_else(|| Error::Internal(format!("{scope:?} names no map of version {}", self.id.0)))
     }
 
     /// The step a lane is at; none for entry and finish.

@@ -4,7 +4,7 @@
 use super::{expression::Template, problem::Problem, prompt::PromptVersion, schema::Schema};
 use crate::{
     error::ErrorClass,
-    id::{FrameIx, StepIx},
+    id::{FrameIx, ScopePath, StepIx},
     payload::Payload,
 };
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,28 @@ impl Dag {
     /// The frame at an index.
     pub fn frame(&self, ix: FrameIx) -> &Frame {
         &self.frames[ix.at()]
+    }
+
+    /// The frame that is carried out in a scope; none if the scope names no map of this graph.
+    pub fn frame_of(&self, scope: &ScopePath) -> Option<FrameIx> {
+        match scope.parent() {
+            None => Some(FrameIx::ROOT),
+            Some((_, map, _)) => match &self.steps.get(map.at())?.action {
+                Action::Map(plan) => Some(plan.body),
+                Action::Task { .. } | Action::Wait(_) => None,
+            },
+        }
+    }
+
+    /// The scope, at or around `scope`, in which a step is carried out. None for a step inside a map seen from outside: the map collects
+    /// those.
+    pub fn enclosing(&self, scope: &ScopePath, step: StepIx) -> Option<ScopePath> {
+        let frame = self.step(step).frame;
+        let mut at = scope.clone();
+        while self.frame_of(&at)? != frame {
+            at = at.parent()?.0;
+        }
+        Some(at)
     }
 
     /// Where an input misses the workflow's schema; pointers lead into the input.

@@ -1,11 +1,11 @@
 //! What a step was given, put together again from the record. An attempt whose worker vanished can't say; but what it looked at was
 //! written before it began and never changes.
 
-use super::{resolve, workflows};
+use super::{outputs, resolve, workflows};
 use crate::{
     definition::{Action, Bindings, Dag, restore},
     error::{Error, Result},
-    id::{FrameIx, RunId, ScopePath, StepIx, VersionId},
+    id::{RunId, ScopePath, StepIx, VersionId},
     payload::Payload,
     store::{inputs, maps::CHUNK},
 };
@@ -42,8 +42,7 @@ async fn bind_run(conn: &mut PgConnection, run: RunId, dag: &Dag, step: StepIx, 
     }
     let Some(header) = inputs::runs(conn, &[run.0]).await?.remove(&run) else { return Ok(()) };
     bindings.run((*header.facts).clone());
-    let inline = header.input.map(|input| input.as_str().to_owned());
-    if let Some(Some(input)) = resolve(conn, run, vec![(inline, header.blob)]).await?.pop() {
+    if let Some(Some(input)) = resolve(conn, run, vec![(header.input, header.blob)]).await?.pop() {
         bindings.input(input);
     }
     Ok(())
@@ -56,17 +55,10 @@ async fn bind_steps(
     (scope, step): (&ScopePath, StepIx),
     bindings: &mut Bindings,
 ) -> Result<()> {
-    let read: Vec<(StepIx, ScopePath)> =
-        dag.step(step).reads.steps.iter().filter_map(|ix| Some((*ix, enclosing(dag, scope, dag.step(*ix).frame)?))).collect();
-    for (ix, _) in &read {
-        bindings.step(&dag.step(*ix).id, None);
-    }
-    let addresses: Vec<_> = read.iter().map(|(ix, scope)| (run, scope.clone(), ix.0 as i16)).collect();
-    let found = inputs::results(conn, &addresses).await?;
-    let (places, stored): (Vec<usize>, Vec<_>) =
-        found.into_iter().map(|(at, output, blob)| (at, (output.map(|o| o.as_str().to_owned()), blob))).unzip();
-    for (at, output) in places.into_iter().zip(resolve(conn, run, stored).await?) {
-        bindings.step(&dag.step(read[at].0).id, output);
+    let read: Vec<(ScopePath, StepIx)> =
+        dag.step(step).reads.steps.iter().filter_map(|ix| Some((dag.enclosing(scope, *ix)?, *ix))).collect();
+    for ((_, ix), output) in read.clone().into_iter().zip(outputs(conn, run, read).await?) {
+        bindings.step(&dag.step(ix).id, output);
     }
     Ok(())
 }
@@ -78,10 +70,8 @@ async fn bind_items(
     (scope, step): (&ScopePath, StepIx),
     bindings: &mut Bindings,
 ) -> Result<()> {
-    let mut at = ScopePath::root();
-    for (map, item) in scope.segments() {
-        let (outer, place) = (at.clone(), item as usize);
-        at = at.item(map, item);
+    for (outer, map, item) in scope.items() {
+        let place = item as usize;
         let (Action::Map(plan), true) = (&dag.step(map).action, dag.step(step).reads.items.contains(&map)) else { continue };
         let address = ((run, outer, map.0 as i16), (place / CHUNK) as i32);
         let Some((_, chunk)) = inputs::chunks(conn, &[address]).await?.pop() else { continue };
@@ -91,23 +81,4 @@ async fn bind_items(
         }
     }
     Ok(())
-}
-
-/// The scope, at or around `scope`, in which the steps of a frame are carried out.
-fn enclosing(dag: &Dag, scope: &ScopePath, frame: FrameIx) -> Option<ScopePath> {
-    let mut at = scope.clone();
-    loop {
-        let outer = at.parent();
-        let here = match &outer {
-            None => FrameIx::ROOT,
-            Some((_, map, _)) => match &dag.steps.get(map.at())?.action {
-                Action::Map(plan) => plan.body,
-                _ => return None,
-            },
-        };
-        if here == frame {
-            return Some(at);
-        }
-        at = outer?.0;
-    }
 }

@@ -5,21 +5,19 @@ use crate::{
     error::{Error, Result},
     id::{RunId, ScopePath, StepIx},
     path::{self, StepPath},
+    store::maps::{self, CHUNK},
 };
 use sqlx::PgConnection;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
-/// Items in a row of `map_chunk`.
-const CHUNK: u32 = 256;
-
-/// Keys of items, by the scope that their map stands in, the map and the item's number. Only maps that declare a key have them.
+/// Keys of items, in chunks, by the scope that their map stands in, the map and the chunk's number. Only maps that declare a key have them.
 #[derive(Clone, Debug, Default)]
-pub struct Keys(HashMap<(ScopePath, StepIx, u32), String>);
+pub struct Keys(HashMap<(ScopePath, StepIx, usize), Vec<String>>);
 
 impl Keys {
     /// An item's key.
     pub fn get(&self, scope: &ScopePath, map: StepIx, item: u32) -> Option<String> {
-        self.0.get(&(scope.clone(), map, item)).cloned()
+        self.0.get(&(scope.clone(), map, item as usize / CHUNK))?.get(item as usize % CHUNK).cloned()
     }
 
     /// The address of a step.
@@ -40,40 +38,9 @@ pub(crate) async fn load<'a>(
     dag: &Dag,
     scopes: impl IntoIterator<Item = &'a ScopePath>,
 ) -> Result<Keys> {
-    let mut wanted = BTreeSet::new();
-    for scope in scopes {
-        let mut at = ScopePath::root();
-        for (map, item) in scope.segments() {
-            if has_keys(dag, map) {
-                wanted.insert((at.clone(), map, item / CHUNK));
-            }
-            at = at.item(map, item);
-        }
-    }
-    let mut keys = Keys::default();
-    if wanted.is_empty() {
-        return Ok(keys);
-    }
-    let at: Vec<Vec<u8>> = wanted.iter().map(|w| w.0.0.clone()).collect();
-    let maps: Vec<i16> = wanted.iter().map(|w| w.1.0 as i16).collect();
-    let chunks: Vec<i32> = wanted.iter().map(|w| w.2 as i32).collect();
-    let rows = sqlx::query!(
-        r#"SELECT c.scope, c.step, c.chunk, c.keys::text AS "keys!" FROM unnest($2::bytea[], $3::smallint[], $4::int[]) AS k(scp, stp, chunk)
-           JOIN krowoc.map_chunk c ON c.run_id = $1 AND c.scope = k.scp AND c.step = k.stp AND c.chunk = k.chunk WHERE c.keys IS NOT NULL"#,
-        run.0,
-        &at,
-        &maps,
-        &chunks
-    )
-    .fetch_all(conn)
-    .await?;
-    for row in rows {
-        let scope = ScopePath(row.scope);
-        for (number, key) in (row.chunk.unsigned_abs() * CHUNK..).zip(super::parse::<Vec<String>>(&row.keys)?) {
-            keys.0.insert((scope.clone(), StepIx(row.step.unsigned_abs()), number), key);
-        }
-    }
-    Ok(keys)
+    let keyed: Vec<_> = scopes.into_iter().filter(|s| s.segments().any(|(map, _)| has_keys(dag, map))).map(|s| (run, s)).collect();
+    let chunks = maps::load_keys(conn, &keyed).await?;
+    Ok(Keys(chunks.into_iter().map(|((_, scope, map, chunk), keys)| ((scope, map, chunk), keys)).collect()))
 }
 
 fn has_keys(dag: &Dag, map: StepIx) -> bool {
@@ -126,7 +93,7 @@ async fn item_number(conn: &mut PgConnection, run: RunId, dag: &Dag, scope: &Sco
     for row in rows {
         let keys: Vec<String> = super::parse(&row.keys)?;
         if let Some(at) = keys.iter().position(|k| k == name) {
-            return Ok(Some(row.chunk.unsigned_abs() * CHUNK + at as u32));
+            return Ok(Some(row.chunk.unsigned_abs() * CHUNK as u32 + at as u32));
         }
     }
     Ok(None)

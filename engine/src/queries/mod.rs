@@ -23,10 +23,10 @@ pub mod workflows;
 
 use crate::{
     error::{Error, Result},
-    id::{RunId, Scope, VersionId},
+    id::{RunId, Scope, ScopePath, StepIx, VersionId},
     lifecycle::RunStatus,
     payload::Payload,
-    store::blobs,
+    store::{blobs, inputs},
 };
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -71,7 +71,7 @@ fn status(name: &str) -> Result<RunStatus> {
 }
 
 /// A payload column and its counterpart that names a blob.
-pub(crate) type Stored = (Option<String>, Option<Vec<u8>>);
+pub(crate) type Stored = (Option<Payload>, Option<Vec<u8>>);
 
 /// Fetches those payloads that have moved to blobs, all in one round trip, and gives all back in their order.
 pub(crate) async fn resolve(conn: &mut PgConnection, run: RunId, stored: Vec<Stored>) -> Result<Vec<Option<Payload>>> {
@@ -80,7 +80,7 @@ pub(crate) async fn resolve(conn: &mut PgConnection, run: RunId, stored: Vec<Sto
     stored
         .into_iter()
         .map(|stored| match stored {
-            (Some(text), _) => Ok(Some(Payload::from_json_text(text))),
+            (Some(payload), _) => Ok(Some(payload)),
             (None, Some(hash)) => match loaded.get(&(run, hash)) {
                 Some(payload) => Ok(Some(payload.clone())),
                 None => Err(Error::Internal(format!("run {run} names a payload that is not stored"))),
@@ -88,6 +88,16 @@ pub(crate) async fn resolve(conn: &mut PgConnection, run: RunId, stored: Vec<Sto
             (None, None) => Ok(None),
         })
         .collect()
+}
+
+/// Outputs of a run's steps, in the order of their addresses; none of one that has not succeeded.
+pub(crate) async fn outputs(conn: &mut PgConnection, run: RunId, steps: Vec<(ScopePath, StepIx)>) -> Result<Vec<Option<Payload>>> {
+    let mut stored = vec![(None, None); steps.len()];
+    let addresses: Vec<_> = steps.into_iter().map(|(scope, step)| (run, scope, step.0 as i16)).collect();
+    for (at, output, blob) in inputs::results(conn, &addresses).await? {
+        stored[at] = (output, blob);
+    }
+    resolve(conn, run, stored).await
 }
 
 /// JSON that the engine itself has written.

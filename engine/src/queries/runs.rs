@@ -117,7 +117,8 @@ pub async fn show(conn: &mut PgConnection, scope: &Scope, run: RunId) -> Result<
     let row = sqlx::query!("SELECT input::text, input_blob, output::text, output_blob FROM krowoc.run WHERE id = $1", run.0)
         .fetch_one(&mut *conn)
         .await?;
-    let mut payloads = resolve(conn, run, vec![(row.input, row.input_blob), (row.output, row.output_blob)]).await?;
+    let payload = |text: Option<String>, blob| (text.map(Payload::from_json_text), blob);
+    let mut payloads = resolve(conn, run, vec![payload(row.input, row.input_blob), payload(row.output, row.output_blob)]).await?;
     let output = payloads.pop().flatten();
     let input = payloads.pop().flatten().ok_or_else(|| Error::Internal(format!("run {run} has no input")))?;
     Ok(RunDetail { run: view, input, output })

@@ -3,7 +3,7 @@
 use super::{
     header,
     keys::{self, Keys, Place},
-    resolve,
+    outputs,
     states::{self, LaneRow, MapRow, Stored},
     usage::Tokens,
 };
@@ -164,18 +164,7 @@ pub async fn output(conn: &mut PgConnection, scope: &Scope, run: RunId, dag: &Da
     if place.item.is_some() {
         return Err(Error::not_found("step", step));
     }
-    let row = sqlx::query!(
-        "SELECT output::text, output_blob FROM krowoc.step_result WHERE run_id = $1 AND scope = $2 AND step = $3",
-        run.0,
-        &place.scope.0,
-        place.step.0 as i16
-    )
-    .fetch_optional(&mut *conn)
-    .await?;
-    match row {
-        Some(row) => Ok(resolve(conn, run, vec![(row.output, row.output_blob)]).await?.pop().flatten()),
-        None => Ok(None),
-    }
+    Ok(outputs(conn, run, vec![(place.scope, place.step)]).await?.pop().flatten())
 }
 
 async fn map_is_live(conn: &mut PgConnection, run: RunId, scope: &ScopePath, map: StepIx) -> Result<bool> {

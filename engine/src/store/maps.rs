@@ -1,7 +1,7 @@
 //! Live maps: expansion, and what finishing one needs.
 
 use crate::{
-    id::{RunId, ScopePath},
+    id::{RunId, ScopePath, StepIx},
     payload::Payload,
     store::hot::Holder,
 };
@@ -167,36 +167,24 @@ pub(crate) async fn item_results(
 /// The keys of the items that enclose each of the scopes, in the scopes' order, from the outermost inwards; none where a map declares no key.
 pub(crate) async fn item_keys(conn: &mut PgConnection, scopes: &[(RunId, &ScopePath)]) -> Result<Vec<Vec<Option<String>>>, sqlx::Error> {
     let chunks = load_keys(conn, scopes).await?;
-    let key = |run, (map, item): (MapKey, u32)| {
-        let (scope, step) = map;
-        chunks.get(&(run, scope, step, item as usize / CHUNK)).and_then(|keys| keys.get(item as usize % CHUNK)).cloned()
-    };
-    Ok(scopes.iter().map(|(run, scope)| around(scope).into_iter().map(|at| key(*run, at)).collect()).collect())
+    let key = |(at, item): (ChunkKey, u32)| chunks.get(&at).and_then(|keys| keys.get(item as usize % CHUNK)).cloned();
+    Ok(scopes.iter().map(|(run, scope)| around(*run, scope).map(key).collect()).collect())
 }
 
-/// A map in its run: the scope that it stands in, and its step.
-type MapKey = (ScopePath, i16);
+/// A row of `map_chunk`: the run, the scope that the map stands in, the map, the number of the row.
+pub(crate) type ChunkKey = (RunId, ScopePath, StepIx, usize);
 
-/// The maps around a scope with the number of the item, from the outermost inwards.
-fn around(scope: &ScopePath) -> Vec<(MapKey, u32)> {
-    let mut at = ScopePath::root();
-    let maps = scope.segments().map(|(map, item)| {
-        let outer = at.clone();
-        at = at.item(map, item);
-        ((outer, map.0 as i16), item)
-    });
-    maps.collect()
+/// The chunks that the items around a scope lie in, with the items' numbers, from the outermost inwards.
+fn around(run: RunId, scope: &ScopePath) -> impl Iterator<Item = (ChunkKey, u32)> {
+    scope.items().map(move |(at, map, item)| ((run, at, map, item as usize / CHUNK), item))
 }
 
-/// The chunks of keys that the scopes' items lie in. They are taken apart here: `->>` refuses a key that holds U+0000.
-async fn load_keys(
+/// The chunks of keys that the items around the scopes lie in. They are taken apart here: `->>` refuses a key that holds U+0000.
+pub(crate) async fn load_keys(
     conn: &mut PgConnection,
     scopes: &[(RunId, &ScopePath)],
-) -> Result<HashMap<(RunId, ScopePath, i16, usize), Vec<String>>, sqlx::Error> {
-    let wanted: BTreeSet<_> = scopes
-        .iter()
-        .flat_map(|(run, scope)| around(scope).into_iter().map(|((at, map), item)| (*run, at, map, item as usize / CHUNK)))
-        .collect();
+) -> Result<HashMap<ChunkKey, Vec<String>>, sqlx::Error> {
+    let wanted: BTreeSet<_> = scopes.iter().flat_map(|(run, scope)| around(*run, scope)).map(|(chunk, _)| chunk).collect();
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
@@ -206,11 +194,13 @@ async fn load_keys(
            WHERE c.keys IS NOT NULL"#,
         &wanted.iter().map(|w| w.0.0).collect::<Vec<_>>(),
         &wanted.iter().map(|w| w.1.0.clone()).collect::<Vec<_>>(),
-        &wanted.iter().map(|w| w.2).collect::<Vec<_>>(),
+        &wanted.iter().map(|w| w.2.0 as i16).collect::<Vec<_>>(),
         &wanted.iter().map(|w| w.3 as i32).collect::<Vec<_>>()
     )
     .fetch_all(conn)
     .await?;
     let read = |text: &str| serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(Box::new(e)));
-    rows.into_iter().map(|r| Ok(((RunId(r.run_id), ScopePath(r.scope), r.step, r.chunk as usize), read(&r.keys)?))).collect()
+    rows.into_iter()
+        .map(|r| Ok(((RunId(r.run_id), ScopePath(r.scope), StepIx(r.step.unsigned_abs()), r.chunk as usize), read(&r.keys)?)))
+        .collect()
 }
