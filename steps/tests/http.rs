@@ -141,6 +141,28 @@ async fn half_an_answer_and_one_too_large_are_no_outputs() {
 }
 
 #[tokio::test]
+async fn an_address_where_nobody_answers_is_named_without_its_secrets() {
+    let server = Server::fixed(200, "", "").await;
+    // Nobody listens at a port that was bound and let go.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let config = json!({"url": format!("http://ada:hunter2@{closed}/a?key=sesame")});
+    let error = execute(&kinds_at(&server), "http", &context(), config).await.expect_err("refused");
+    assert_eq!(error.class, ErrorClass::Network);
+    assert!(error.message.starts_with(&format!("no connection to http://{closed}: ")), "{error}");
+    assert!(!error.message.contains("hunter2") && !error.message.contains("sesame") && !error.message.contains("OPENAI"), "{error}");
+    let server = Server::start(|_| Reply::Hang(Vec::new())).await;
+    let mut context = context();
+    context.idle_timeout = Some(Duration::from_millis(50));
+    let config = json!({"url": server.url("/a?key=sesame")});
+    let error = execute(&kinds_at(&server), "http", &context, config.clone()).await.expect_err("silence");
+    assert!(error.message.contains(&format!("came from http://{} for", server.address)), "{error}");
+    context.idle_timeout = None;
+    let config = json!({"url": config["url"], "timeout": "50ms"});
+    let error = execute(&kinds_at(&server), "http", &context, config).await.expect_err("silence");
+    assert!(error.message.contains(&server.url("/a")) && !error.message.contains("sesame"), "{error}");
+}
+
+#[tokio::test]
 async fn a_status_is_not_lost_to_the_size_or_the_end_of_its_page() {
     let head = |status: u16| format!("HTTP/1.1 {status} X\r\ncontent-length: 9\r\n\r\nsorr");
     let at = |server: &Server| json!({"url": server.url("/"), "max_bytes": 10});

@@ -129,7 +129,9 @@ async fn a_connection_that_fails_or_is_cut_is_a_network_error() {
     for cut in [0, 10, whole.len() - 1] {
         let bytes = whole.as_bytes()[..cut].to_vec();
         let server = Server::start(move |_| Reply::Raw(bytes.clone())).await;
-        assert_eq!(failed(&server).await.class, ErrorClass::Network, "cut after {cut} bytes");
+        let error = failed(&server).await;
+        assert_eq!(error.class, ErrorClass::Network, "cut after {cut} bytes");
+        assert!(error.message.contains(&format!("the connection to http://{} broke", server.address)), "{error}");
     }
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"cho\r\n";
     let server = Server::start(move |_| Reply::Raw(chunked.into())).await;
@@ -137,7 +139,11 @@ async fn a_connection_that_fails_or_is_cut_is_a_network_error() {
     let mut closed = Server::fixed(200, "", "").await;
     // Nobody listens at a port that was bound and let go.
     closed.address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
-    assert_eq!(failed(&closed).await.class, ErrorClass::Network, "refused");
+    let error = failed(&closed).await;
+    assert_eq!(error.class, ErrorClass::Network, "refused");
+    assert!(error.message.starts_with(&format!("no connection to http://{}: ", closed.address)), "{error}");
+    assert!(error.message.ends_with("(the address is that of OPENAI_BASE_URL)"), "{error}");
+    assert_eq!(error.message.to_lowercase().matches("refused").count(), 1, "{error}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ pub use config::{HttpConfig, Method, Scalar, Scalars};
 
 use crate::{
     StepsConfig,
-    net::{Client, Guard, Proxy},
+    net::{Client, Guard, Proxy, shown_text},
 };
 use async_trait::async_trait;
 use krowoc_engine::{
@@ -58,10 +58,12 @@ impl StepKind for Http {
         let timeout = config.timeout.as_deref().map(parse_duration).transpose();
         let timeout = timeout.map_err(|e| invalid(format!("http: timeout: {e}")))?;
         let exchange = exchange::carry_out(self.client.get()?, &self.guard, context, &config);
+        let late = |timeout| {
+            let url = shown_text(&config.url);
+            StepError::new(ErrorClass::Timeout, format!("no whole answer from {url} within the step's timeout of {timeout:?}"))
+        };
         let answer = match timeout {
-            Some(timeout) => tokio::time::timeout(timeout, exchange)
-                .await
-                .map_err(|_| StepError::new(ErrorClass::Timeout, format!("no whole answer within the step's timeout of {timeout:?}")))??,
+            Some(timeout) => tokio::time::timeout(timeout, exchange).await.map_err(|_| late(timeout))??,
             None => exchange.await?,
         };
         StepOutput::json(&answer)

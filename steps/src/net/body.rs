@@ -1,7 +1,7 @@
 //! Reading an answer within bounds: of bytes, and of silence before its head and between two pieces of its body. A body that only
 //! explains an unwelcome status is read as far as it helps, and is never an error of its own.
 
-use super::transport;
+use super::{place, transport, unsendable};
 use krowoc_engine::{ErrorClass, executor::StepError};
 use reqwest::{RequestBuilder, Response};
 use std::time::Duration;
@@ -22,19 +22,23 @@ pub(crate) struct Limits {
 
 /// The head of the answer to a request. A server that has not begun is as silent as one that has stopped.
 pub(crate) async fn head(request: RequestBuilder, idle: Option<Duration>) -> Result<Response, StepError> {
-    within(idle, request.send()).await?.map_err(transport)
+    let (client, request) = request.build_split();
+    let request = request.map_err(unsendable)?;
+    let place = place(request.url());
+    within(idle, &place, client.execute(request)).await
 }
 
-/// Nothing came from outside for so long.
-pub(crate) fn silence(idle: Duration) -> StepError {
-    StepError::new(ErrorClass::Timeout, format!("no byte of the answer came for {idle:?}, the step's idle timeout"))
+/// Nothing came from there for so long.
+pub(crate) fn silence(place: &str, idle: Duration) -> StepError {
+    StepError::new(ErrorClass::Timeout, format!("no byte of an answer came from {place} for {idle:?}, the step's idle timeout"))
 }
 
-async fn within<T>(idle: Option<Duration>, answer: impl Future<Output = T>) -> Result<T, StepError> {
-    match idle {
-        Some(idle) => tokio::time::timeout(idle, answer).await.map_err(|_| silence(idle)),
-        None => Ok(answer.await),
-    }
+async fn within<T>(idle: Option<Duration>, place: &str, answer: impl Future<Output = reqwest::Result<T>>) -> Result<T, StepError> {
+    let answer = match idle {
+        Some(idle) => tokio::time::timeout(idle, answer).await.map_err(|_| silence(place, idle))?,
+        None => answer.await,
+    };
+    answer.map_err(|error| transport(error, place))
 }
 
 /// The whole body, or why it can't be had. A body that ends before its declared end is a network error, never a short body.
@@ -47,8 +51,9 @@ pub(crate) async fn read(mut response: Response, limits: Limits) -> Result<Vec<u
     };
     // A HEAD answer declares the length of a body that never comes, so a declared length alone refuses nothing.
     let mut body = Vec::new();
+    let place = place(response.url());
     loop {
-        match within(limits.idle, response.chunk()).await?.map_err(transport)? {
+        match within(limits.idle, &place, response.chunk()).await? {
             Some(piece) if body.len() + piece.len() > limits.bytes => return Err(too_large()),
             Some(piece) => body.extend_from_slice(&piece),
             None => return Ok(body),

@@ -26,22 +26,28 @@ fn says_overloaded(body: &str) -> bool {
     ["overload", "capacity", "slow down", "slow_down", "busy", "too many requests"].iter().any(|word| body.contains(word))
 }
 
-/// A request that brought no whole answer: refused by the guard, timed out, or cut.
-pub(crate) fn transport(error: reqwest::Error) -> StepError {
+/// A request to a place that brought no whole answer: refused by the guard, timed out, or cut.
+pub(crate) fn transport(error: reqwest::Error, place: &str) -> StepError {
+    if error.is_builder() {
+        return unsendable(error);
+    }
     let error = error.without_url();
     if let Some(refused) = cause::<Refused>(&error) {
         return StepError::new(ErrorClass::InvalidRequest, refused.to_string());
     }
-    let (class, what) = if error.is_builder() {
-        (ErrorClass::InvalidRequest, "the request can't be sent")
-    } else if error.is_connect() {
-        (ErrorClass::Network, "no connection")
+    let (class, what) = if error.is_connect() {
+        (ErrorClass::Network, format!("no connection to {place}"))
     } else if error.is_timeout() {
-        (ErrorClass::Timeout, "no answer in time")
+        (ErrorClass::Timeout, format!("no answer from {place} in time"))
     } else {
-        (ErrorClass::Network, "the connection broke before the answer was complete")
+        (ErrorClass::Network, format!("the connection to {place} broke before the answer was complete"))
     };
     StepError::new(class, format!("{what}: {}", chain(&error)))
+}
+
+/// A request that is none.
+pub(crate) fn unsendable(error: reqwest::Error) -> StepError {
+    StepError::new(ErrorClass::InvalidRequest, format!("the request can't be sent: {}", chain(&error.without_url())))
 }
 
 fn cause<E: std::error::Error + 'static>(error: &dyn std::error::Error) -> Option<&E> {

@@ -9,8 +9,8 @@ mod shown;
 
 pub(crate) use body::{Limits, head, read, read_start, silence};
 pub(crate) use classify::class_of;
-use classify::transport;
+use classify::{transport, unsendable};
 pub(crate) use client::{Client, Proxy};
 pub(crate) use guard::Guard;
 pub(crate) use retry_after::retry_after;
-pub(crate) use shown::{shown, shown_text};
+pub(crate) use shown::{place, shown, shown_text};

@@ -6,9 +6,14 @@ use reqwest::Url;
 /// So much of a text that is no URL is shown.
 const EXCERPT: usize = 200;
 
+/// Scheme, host and port.
+pub(crate) fn place(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
 /// Scheme, host, port and path.
 pub(crate) fn shown(url: &Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path())
+    format!("{}{}", place(url), url.path())
 }
 
 /// The same of what may be no URL. In such a text an `@` may end a password of any characters, so nothing before the last is shown.
@@ -27,6 +32,7 @@ mod tests {
     fn neither_query_nor_userinfo_is_shown() {
         let url = "https://ada:hunter2@example.com:81/a/@b?key=1#c".parse().expect("a URL");
         assert_eq!(shown(&url), "https://example.com:81/a/@b");
+        assert_eq!(place(&url), "https://example.com:81");
         for (text, expected) in [
             ("/items?key=1", "/items"),
             ("example.com/items#c", "example.com/items"),

@@ -33,6 +33,8 @@ pub(super) struct OpenAi {
     secrets: Secrets,
     endpoint: Url,
     dialect: Dialect,
+    /// Is the address the user's own?
+    configured: bool,
 }
 
 /// Where servers that speak the same format differ.
@@ -52,7 +54,22 @@ impl OpenAi {
         let proxy = if base.is_local() { Proxy::Never } else { Proxy::System };
         let key = config.openai_api_key.clone();
         let secrets = key.iter().cloned().collect();
-        Self { client: Client::new(&config.user_agent, proxy, None), key, secrets, endpoint: base.endpoint(), dialect: base.dialect() }
+        Self {
+            client: Client::new(&config.user_agent, proxy, None),
+            key,
+            secrets,
+            endpoint: base.endpoint(),
+            dialect: base.dialect(),
+            configured: config.openai_base_url.is_some(),
+        }
+    }
+
+    /// Where nobody answers, the address may be wrong.
+    fn unanswered(&self, mut error: StepError) -> StepError {
+        if self.configured && matches!(error.class, ErrorClass::Network | ErrorClass::Timeout) {
+            error.message.push_str(" (the address is that of OPENAI_BASE_URL)");
+        }
+        error
     }
 
     fn headers(&self) -> Result<HeaderMap, StepError> {
@@ -87,13 +104,14 @@ impl Provider for OpenAi {
         let post = self.client.get()?.post(self.endpoint.clone()).headers(headers).body(wire.json);
         // Only the key and the schema's wrapping outlive the request.
         drop(request);
-        let response = head(post, context.idle_timeout).await?;
+        let response = head(post, context.idle_timeout).await.map_err(|error| self.unanswered(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         if status != StatusCode::OK {
             let body = read_start(response, context.idle_timeout).await;
             return Err(errors::refused(status, &headers, &body, &self.secrets));
         }
-        let body = read(response, Limits { bytes: MAX_BYTES, idle: context.idle_timeout }).await?;
+        let limits = Limits { bytes: MAX_BYTES, idle: context.idle_timeout };
+        let body = read(response, limits).await.map_err(|error| self.unanswered(error))?;
         let mut value = json::parse(&body).map_err(|e| errors::no_json(&headers, &body, &e, &self.secrets))?;
         drop(body);
         // A server may echo the key anywhere, also in an answer.

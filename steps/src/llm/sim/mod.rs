@@ -70,7 +70,7 @@ async fn wait(before: Duration, time: Duration, idle: Option<Duration>) -> Resul
     if !time.is_zero() {
         tokio::time::sleep(time).await;
     }
-    over.map_or(Ok(()), |idle| Err(silence(idle).details(json!({"simulated": true}))))
+    over.map_or(Ok(()), |idle| Err(silence("the simulator", idle).details(json!({"simulated": true}))))
 }
 
 fn seed(request: &Request, parameters: &Parameters) -> u64 {
