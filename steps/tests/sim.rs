@@ -123,8 +123,20 @@ async fn text_is_extracted_from_the_prompt_and_labelled() {
     let output = answer("sim/instant", STORY, None).await;
     assert_eq!((&output["simulated"], &output["model"], &output["finish_reason"]), (&json!(true), &json!("sim/instant"), &json!("stop")));
     let text = output["text"].as_str().expect("text");
-    assert!(text.contains("software") && !text.contains("rained"), "{text}");
+    let text = text.strip_prefix("[simulated] ").expect("a mark");
+    assert!(text.contains("software") && !text.contains("rained") && !text.contains("Summarize"), "{text}");
     assert!(text.split_inclusive(". ").all(|sentence| STORY.contains(sentence.trim())), "{text}");
+}
+
+#[tokio::test]
+async fn the_mark_of_one_step_is_not_repeated_in_the_answer_of_the_next() {
+    let first = answer("sim/instant", STORY, None).await["text"].as_str().expect("text").to_owned();
+    let notes = format!("Summarize the notes.\n\n{first}\n\n{}", first.replace("software", "program"));
+    let text = answer("sim/instant", &notes, None).await["text"].as_str().expect("text").to_owned();
+    assert!(text.starts_with("[simulated] ") && text.matches("simulated").count() == 1, "{text}");
+    let schema = json!({"type": "object", "required": ["summary"], "properties": {"summary": {"type": "string"}}});
+    let object = answer("sim/instant", &notes, Some(schema)).await;
+    assert!(!object.to_string().contains("simulated") && !object.to_string().contains("Summarize"), "{object}");
 }
 
 #[tokio::test]
@@ -133,6 +145,8 @@ async fn a_token_limit_is_kept_and_an_answer_that_it_cuts_is_an_error() {
     let mut config = ask("sim/instant", STORY);
     config["max_output_tokens"] = 25.into();
     let result = execute(&kinds, "llm", &context(), config.clone()).await.expect("a short summary");
+    let text = output(&result)["text"].as_str().expect("text").to_owned();
+    assert!(text.starts_with("[simulated] The licence") && text.len() <= 100, "{text}");
     assert!(result.usage.expect("usage").output_tokens <= 25);
     config["max_output_tokens"] = 1.into();
     let error = execute(&kinds, "llm", &context_with(json!({"type": "string", "minLength": 100})), config).await.expect_err("cut");

@@ -1,15 +1,22 @@
 //! Extractive text: the sentences of a text that say most about it, in their own order.
 
+use super::material::material;
 use crate::json;
 use serde_json::Value;
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    ops::RangeInclusive,
+};
 
 /// So many sentences make a summary…
 const SENTENCES: usize = 4;
 /// …of at most so many characters, unless the first is longer.
 const CHARACTERS: usize = 700;
 /// Shorter sentences are headings and fragments; longer ones are tables and lists that no full stop ends.
-const WORDS: std::ops::RangeInclusive<usize> = 5..=60;
+const WORDS: RangeInclusive<usize> = 5..=60;
+/// Where there are no others.
+const SHORT: RangeInclusive<usize> = 2..=4;
 
 const STOP_WORDS: [&str; 64] = [
     "about", "after", "also", "been", "before", "being", "between", "both", "but", "can", "could", "does", "each", "for", "from", "had",
@@ -49,13 +56,36 @@ fn collect(value: &Value, key: &str, prose: &mut String) {
 
 /// The text's best sentences within `limit` characters, joined; at least something for any text with words.
 pub(super) fn summary(text: &str, limit: usize) -> String {
-    let best = best(text, SENTENCES, CHARACTERS.min(limit));
-    if best.is_empty() { text.split_whitespace().take(40).collect::<Vec<_>>().join(" ") } else { best.join(" ") }
+    let sentences = candidates(text);
+    let (mut chosen, mut used) = (Vec::new(), 0);
+    for at in ranked(&sentences) {
+        let length = sentences[at].chars().count() + 1;
+        if chosen.len() < SENTENCES && used + length <= CHARACTERS.min(limit).saturating_add(1) {
+            used += length;
+            chosen.push(at);
+        }
+    }
+    chosen.sort_unstable();
+    let chosen: Vec<&str> = chosen.into_iter().map(|at| sentences[at].as_str()).collect();
+    if chosen.is_empty() { material(text).split_whitespace().take(40).collect::<Vec<_>>().join(" ") } else { chosen.join(" ") }
 }
 
-/// Up to `count` of the text's best sentences that fit into `limit` characters together, in the order of the text.
-pub(super) fn best(text: &str, count: usize, limit: usize) -> Vec<String> {
-    let sentences = sentences(text);
+/// The sentence of the text that comes at that place when they are ordered by how much they say.
+pub(super) fn nth_best(text: &str, nth: usize) -> Option<String> {
+    let mut sentences = candidates(text);
+    let at = *ranked(&sentences).get(nth)?;
+    Some(sentences.swap_remove(at))
+}
+
+/// The sentences of a text's material; a note has none but short ones.
+fn candidates(text: &str) -> Vec<String> {
+    let text = material(text);
+    let found = sentences(text, WORDS);
+    if found.is_empty() { sentences(text, SHORT) } else { found }
+}
+
+/// The places of the sentences, those that say most first, none twice.
+fn ranked(sentences: &[String]) -> Vec<usize> {
     let mut frequency = HashMap::<String, u32>::new();
     for word in sentences.iter().flat_map(|s| words(s)) {
         *frequency.entry(word).or_default() += 1;
@@ -63,18 +93,8 @@ pub(super) fn best(text: &str, count: usize, limit: usize) -> Vec<String> {
     let mut order: Vec<(f64, usize)> =
         sentences.iter().enumerate().map(|(at, sentence)| (score(sentence, at, sentences.len(), &frequency), at)).collect();
     order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let mut chosen: Vec<usize> = Vec::new();
-    let mut used = 0;
-    for (_, at) in order {
-        let length = sentences[at].chars().count() + 1;
-        let repeats = chosen.iter().any(|other| sentences[*other] == sentences[at]);
-        if chosen.len() < count && used + length <= limit.saturating_add(1) && !repeats {
-            used += length;
-            chosen.push(at);
-        }
-    }
-    chosen.sort_unstable();
-    chosen.into_iter().map(|at| sentences[at].clone()).collect()
+    let mut seen = HashSet::new();
+    order.into_iter().map(|(_, at)| at).filter(|at| seen.insert(sentences[*at].as_str())).collect()
 }
 
 /// Frequent words count by their logarithm, so that one theme does not take all; long sentences gain little by their length; the
@@ -94,8 +114,8 @@ fn words(sentence: &str) -> Vec<String> {
     words.filter(|word| !STOP_WORDS.contains(&word.as_str())).collect()
 }
 
-/// Sentences of a text: paragraphs end them, and `.`, `!`, `?` before a space and no lower-case letter.
-pub(super) fn sentences(text: &str) -> Vec<String> {
+/// Sentences of so many words: paragraphs end them, and `.`, `!`, `?` before a space and no lower-case letter.
+fn sentences(text: &str, words: RangeInclusive<usize>) -> Vec<String> {
     let mut found = Vec::new();
     for paragraph in paragraphs(text) {
         let mut start = 0;
@@ -112,7 +132,7 @@ pub(super) fn sentences(text: &str) -> Vec<String> {
                 let complete = sentence.ends_with(['.', '!', '?', '"', '”', ')']);
                 // A text that was cut in pieces begins in the middle of a sentence.
                 let begins = !sentence.starts_with(char::is_lowercase);
-                if begins && complete && WORDS.contains(&sentence.split(' ').count()) {
+                if begins && complete && words.contains(&sentence.split(' ').count()) {
                     found.push(sentence.to_owned());
                 }
                 start = end;
@@ -165,7 +185,7 @@ mod tests {
 
     #[test]
     fn sentences_are_whole_and_headings_are_none() {
-        let found = sentences(TEXT);
+        let found = sentences(TEXT, WORDS);
         assert_eq!(found.len(), 5, "{found:#?}");
         assert!(found[1].starts_with("Copies") && found[1].ends_with("away."));
         assert!(found[4].starts_with("Every copy"));
@@ -173,12 +193,20 @@ mod tests {
 
     #[test]
     fn the_sentences_about_the_texts_theme_are_chosen_in_their_order() {
-        let chosen = best(TEXT, 2, 1_000);
-        assert_eq!(chosen.len(), 2);
-        assert!(chosen.iter().all(|s| s.contains("software")), "{chosen:#?}");
-        let at = |s: &String| TEXT.find(&s[..10]).expect("a sentence of the text");
-        assert!(at(&chosen[0]) < at(&chosen[1]));
-        assert!(!summary(TEXT, 1_000).contains("rained"));
+        let best = [0, 1].map(|nth| nth_best(TEXT, nth).expect("a sentence"));
+        assert!(best[0] != best[1] && best.iter().all(|s| s.contains("software")), "{best:#?}");
+        assert_eq!(nth_best(TEXT, 5), None, "there are five");
+        let summary = summary(TEXT, 1_000);
+        let places: Vec<usize> = sentences(TEXT, WORDS).iter().filter_map(|s| summary.find(s.as_str())).collect();
+        assert!(places.len() == SENTENCES && places.is_sorted() && !summary.contains("rained"), "{summary}");
+    }
+
+    #[test]
+    fn a_prompts_instructions_are_not_summarized() {
+        let prompt = "Summarize the note below in one sentence, and list what has to be done, one entry for each thing.\n\n";
+        assert_eq!(summary(&format!("{prompt}Call Ada. Book the room."), 1_000), "Call Ada. Book the room.");
+        assert_eq!(summary(&format!("{prompt}milk, bread"), 1_000), "milk, bread");
+        assert!(!summary(&format!("{prompt}{TEXT}"), 1_000).contains("note below"));
     }
 
     #[test]

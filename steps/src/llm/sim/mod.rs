@@ -1,14 +1,15 @@
 //! `sim`: a simulator in place of a model, for demos, tests and load. Deterministic in the prompt's text and the seed (errors also
-//! in the attempt's number), and always labelled: `simulated` in the usage, and in the output where it is text.
+//! in the attempt's number), and always labelled: `simulated` in the usage, and where the output is text, in front of it and beside it.
 //!
 //! The model's name says how it behaves: `sim/<flavour>?<parameters>`, see [`parameters`]. With an output schema it answers JSON
 //! that meets the schema, with values picked from the prompt where it finds fitting ones; without, the most informative sentences
-//! of the longest user message.
+//! of what the longest user message is about.
 
 mod dice;
 mod extract;
 mod facts;
 mod generate;
+mod material;
 mod parameters;
 mod pattern;
 mod strings;
@@ -32,6 +33,8 @@ use std::time::Duration;
 /// The provider.
 pub(super) struct Sim;
 
+/// What a text that was made up begins with.
+const MARK: &str = "[simulated] ";
 /// A common rule of thumb for English text.
 const CHARACTERS_PER_TOKEN: u64 = 4;
 
@@ -98,7 +101,9 @@ fn failure(parameters: &Parameters, attempt: u32, seed: u64) -> Option<StepError
 fn answer(request: &Request, parameters: &Parameters, seed: u64) -> Result<Answer, StepError> {
     let of_role = |role: Role| request.messages.iter().filter(move |m| m.role == role).map(|m| m.content.as_str());
     let longest = of_role(Role::User).max_by_key(|text| text.len()).or_else(|| request.messages.last().map(|m| m.content.as_str()));
-    let source = extract::readable(longest.unwrap_or_default());
+    // What a simulated step said is material for the next, its mark is not.
+    let longest = longest.unwrap_or_default().replace(MARK, "");
+    let source = extract::readable(&longest);
     let limit = request.max_output_tokens.map(u64::from);
     let text = match &request.output_schema {
         Some(schema) => {
@@ -106,7 +111,10 @@ fn answer(request: &Request, parameters: &Parameters, seed: u64) -> Result<Answe
             let value = value.map_err(|e| StepError::new(ErrorClass::InvalidRequest, format!("the simulator can't answer: {e}")))?;
             value.to_string()
         }
-        None => extract::summary(&source, limit.map_or(usize::MAX, |tokens| (tokens * CHARACTERS_PER_TOKEN) as usize)),
+        None => {
+            let room = limit.map_or(usize::MAX, |tokens| (tokens * CHARACTERS_PER_TOKEN) as usize);
+            format!("{MARK}{}", extract::summary(&source, room.saturating_sub(MARK.len())))
+        }
     };
     let output_tokens = tokens(&text);
     let cut = limit.filter(|limit| output_tokens > *limit);

@@ -4,6 +4,7 @@ use super::{
     dice::Dice,
     extract,
     facts::{Facts, first_date},
+    material::material,
     pattern,
 };
 use krowoc_engine::definition::Schema;
@@ -102,7 +103,7 @@ fn by_name(place: &Place<'_>, facts: &Facts<'_>, dice: &mut Dice) -> Option<Stri
         return Some("en".into());
     }
     if has(&["title", "subject", "headline", "heading"]) {
-        let line = facts.text.lines().map(str::trim).find(|line| line.len() > 3)?;
+        let line = material(facts.text).lines().map(str::trim).find(|line| line.len() > 3)?;
         return Some(fit(line.trim_start_matches(['#', '*', ' ']).into(), 0, 80));
     }
     None
@@ -114,8 +115,8 @@ fn prose(place: &Place<'_>, facts: &Facts<'_>) -> String {
     if place.words.iter().any(|word| LONG.contains(&word.as_str())) {
         return extract::summary(facts.text, 500);
     }
-    let best = extract::best(facts.text, place.nth + 1, usize::MAX);
-    best.into_iter().nth(place.nth).unwrap_or_else(|| format!("simulated {} {}", place.words.join(" "), place.nth + 1).replace("  ", " "))
+    let best = extract::nth_best(facts.text, place.nth);
+    best.unwrap_or_else(|| format!("simulated {} {}", place.words.join(" "), place.nth + 1).replace("  ", " "))
 }
 
 fn date(place: &Place<'_>, facts: &Facts<'_>, dice: &mut Dice) -> String {
