@@ -175,14 +175,16 @@ async fn a_run_that_fails_ends_with_1_and_its_redrive_runs_what_had_failed() {
     place.krowoc(&["dlq", "list"]).expect(0, &[&letter, "overloaded"]);
     let next = format!("krowoc dlq list --state open --workflow flaky --run {run} --class overloaded --limit 1 --after {letter}");
     place.krowoc(&["dlq", "list", "--workflow", "flaky", "--run", &run, "--class", "overloaded", "--limit", "1"]).expect(0, &[&next]);
-    place.krowoc(&["dlq", "show", &letter]).expect(0, &["step      call", "error     overloaded", "attempts  2", "krowoc dlq redrive"]);
+    place
+        .krowoc(&["dlq", "show", &letter[..8]])
+        .expect(0, &["step      call", "error     overloaded", "attempts  2", "krowoc dlq redrive"]);
     let detail = place.krowoc(&["dlq", "show", &letter, "--json"]).json();
     assert_eq!(detail["history"].as_array().map(Vec::len), Some(2), "{detail:#}");
     place.krowoc(&["runs", "show", &run]).expect(0, &["status    failed", "call attempt 1", "call attempt 2", &letter]);
     place.krowoc(&["runs", "list", "--status", "failed"]).expect(0, &[&run, "flaky@1"]);
     place.krowoc(&["why", &run]).expect(0, &["The run failed", "1 dead letter open"]);
 
-    let redriven = place.krowoc(&["dlq", "redrive", &letter, "--json"]).expect(0, &[]).json();
+    let redriven = place.krowoc(&["dlq", "redrive", &letter[..13].to_uppercase(), "--json"]).expect(0, &[]).json();
     assert_eq!(redriven, json!([{"letter": letter, "run": run, "path": "call", "outcome": "redriven"}]));
     place.krowoc(&["dlq", "redrive", &letter]).expect(0, &["already redriven"]);
     place.krowoc(&["why", &run]).expect(0, &["`call`", "none is alive"]);
@@ -213,7 +215,8 @@ async fn a_discarded_letter_keeps_its_reason_and_stays_where_it_is() {
     let letters = place.krowoc(&["dlq", "list", "--json"]).json();
     let letter = letters[0]["id"].as_str().expect("a letter");
     place.krowoc(&["dlq", "discard", letter]).expect(2, &["--reason"]);
-    place.krowoc(&["dlq", "discard", letter, "--reason", "the sea is calm"]).expect(0, &["discarded"]);
+    place.krowoc(&["dlq", "list", "--after", &letter[..8]]).expect(0, &["no dead letters that are open"]);
+    place.krowoc(&["dlq", "discard", &letter[..8], "--reason", "the sea is calm"]).expect(0, &["discarded", letter]);
     place.krowoc(&["dlq", "list"]).expect(0, &["no dead letters that are open"]);
     place.krowoc(&["dlq", "list", "--state", "discarded"]).expect(0, &[letter]);
     place.krowoc(&["dlq", "show", letter]).expect(0, &["the sea is calm"]);
@@ -326,6 +329,8 @@ async fn errors_say_what_to_do_next() {
     place.krowoc(&["why", "hello"]).expect(1, &["not a run's id", "krowoc runs list"]);
     place.krowoc(&["dlq", "show", unknown]).expect(1, &["no dead letter", "krowoc dlq list"]);
     place.krowoc(&["dlq", "redrive", unknown]).expect(1, &["refused", "krowoc dlq list"]);
+    place.krowoc(&["dlq", "show", &unknown[..8]]).expect(1, &["no dead letter `0198c0de`", "krowoc dlq list"]);
+    place.krowoc(&["dlq", "redrive", "letter"]).expect(1, &["not a dead letter's id", "first 8 characters", "krowoc dlq list --state all"]);
     place.krowoc(&["dlq", "redrive"]).expect(2, &["--run"]);
     place.krowoc(&["runs", "list", "--status", "done"]).expect(2, &["succeeded"]);
     place.done().await;

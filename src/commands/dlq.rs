@@ -4,7 +4,7 @@ use super::runs::named;
 use crate::{
     config::Config,
     database::Session,
-    output,
+    output, short_id,
     table::{Table, clean, count, excerpt, span},
 };
 use anyhow::bail;
@@ -26,9 +26,9 @@ use uuid::Uuid;
 #[command(after_help = "\
 Examples:
   krowoc dlq list                                what waits for a decision
-  krowoc dlq show 0198c0de-1234-7abc-8def-0123456789ab
+  krowoc dlq show 5f0c9a71                       one of them, by the beginning of its id
   krowoc dlq redrive --run 0198c0de-1234         once the cause is mended
-  krowoc dlq discard 0198c0de-1234-7abc-8def-0123456789ab --reason 'the sea is calm'")]
+  krowoc dlq discard 5f0c9a71 --reason 'the sea is calm'")]
 pub struct Dlq {
     #[command(subcommand)]
     action: Action,
@@ -59,7 +59,7 @@ struct List {
     /// Of this workflow
     #[arg(long, value_name = "NAME")]
     workflow: Option<String>,
-    /// Of this run
+    /// Of this run: its id, or its first 8 characters or more
     #[arg(long)]
     run: Option<String>,
     /// Failed with this class of error
@@ -70,7 +70,7 @@ struct List {
     limit: u16,
     /// Those older than this letter: the next page
     #[arg(long, value_name = "ID")]
-    after: Option<Uuid>,
+    after: Option<String>,
     /// Print an array
     #[arg(long)]
     json: bool,
@@ -79,11 +79,12 @@ struct List {
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  krowoc dlq show 0198c0de-1234-7abc-8def-0123456789ab
-  krowoc dlq show 0198c0de-1234-7abc-8def-0123456789ab --json | jq .input")]
+  krowoc dlq show 5f0c9a71-3d2e-4b1a-9c88-0123456789ab
+  krowoc dlq show 5f0c9a71                       the beginning of an id, where it names one letter
+  krowoc dlq show 5f0c9a71 --json | jq .input")]
 struct Show {
-    /// The dead letter's id
-    id: Uuid,
+    /// The dead letter's id, or its first 8 characters or more
+    id: String,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -92,17 +93,17 @@ struct Show {
 #[derive(Args)]
 #[command(group = ArgGroup::new("which").required(true), after_help = "\
 Examples:
-  krowoc dlq redrive 0198c0de-1234-7abc-8def-0123456789ab
+  krowoc dlq redrive 5f0c9a71
   krowoc dlq redrive --run 0198c0de-1234         every open one of a run
   krowoc dlq list --class overloaded --json | jq -r '.[].id' | xargs krowoc dlq redrive
 
 Redriving twice does nothing more. A newer version of the workflow does not apply: the run keeps
 its own. The exit code is 1 if any was refused.")]
 struct Redrive {
-    /// Dead letters' ids
+    /// Dead letters' ids, or their first 8 characters or more
     #[arg(value_name = "ID", group = "which")]
-    ids: Vec<Uuid>,
-    /// Every open dead letter of this run
+    ids: Vec<String>,
+    /// Every open dead letter of this run: its id, or its first 8 characters or more
     #[arg(long, group = "which")]
     run: Option<String>,
     /// Print an array: what came of each
@@ -113,13 +114,13 @@ struct Redrive {
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  krowoc dlq discard 0198c0de-1234-7abc-8def-0123456789ab --reason 'the order was withdrawn'
+  krowoc dlq discard 5f0c9a71 --reason 'the order was withdrawn'
 
 The exit code is 1 if any was refused.")]
 struct Discard {
-    /// Dead letters' ids
+    /// Dead letters' ids, or their first 8 characters or more
     #[arg(required = true, value_name = "ID")]
-    ids: Vec<Uuid>,
+    ids: Vec<String>,
     /// Why they are left
     #[arg(long)]
     reason: String,
@@ -160,7 +161,11 @@ impl List {
             .find(|state| word(*state) == self.state);
         let filter = LetterFilter { state, workflow: self.workflow.clone(), run, class: self.class };
         let conn = &mut *session.engine.pool().acquire().await?;
-        let letters = dead_letters::list(conn, &scope(), &filter, self.after, self.limit.into()).await?;
+        let after = match &self.after {
+            Some(text) => Some(short_id::letter(conn, &scope(), text).await?),
+            None => None,
+        };
+        let letters = dead_letters::list(conn, &scope(), &filter, after, self.limit.into()).await?;
         match letters.as_slice() {
             letters if self.json => output::json(&letters)?,
             [] if self.state == "all" => output::note("no dead letters"),
@@ -216,7 +221,8 @@ fn word(state: LetterState) -> &'static str {
 impl Show {
     async fn run(self, session: &Session) -> anyhow::Result<ExitCode> {
         let conn = &mut *session.engine.pool().acquire().await?;
-        let detail = dead_letters::show(conn, &scope(), self.id).await?;
+        let id = short_id::letter(conn, &scope(), &self.id).await?;
+        let detail = dead_letters::show(conn, &scope(), id).await?;
         match self.json {
             true => output::json(&detail)?,
             false => output::line(page(&detail).join("\n"))?,
@@ -313,13 +319,10 @@ impl Redrive {
             Some(text) => Some(named(session, text).await?),
             None => None,
         };
-        let mut ids = self.ids;
-        if let Some(run) = run {
-            ids = open_letters(session, run).await?;
-            if ids.is_empty() {
-                bail!("run {run} has no open dead letters\n`krowoc runs show {run}` says how it stands");
-            }
-        }
+        let ids = match run {
+            Some(run) => open_letters(session, run).await?,
+            None => letters(session, &self.ids).await?,
+        };
         let conn = &mut *session.engine.pool().acquire().await?;
         let redriven = redrive(conn, &session.engine.registry().versions, &scope(), &ids).await?;
         let reports: Vec<Report> = redriven.into_iter().map(Report::from).collect();
@@ -333,7 +336,17 @@ impl Redrive {
     }
 }
 
-/// Every open letter of a run, page by page.
+/// The letters that texts on the command line name; none of them is touched if one of the texts is wrong.
+async fn letters(session: &Session, texts: &[String]) -> anyhow::Result<Vec<Uuid>> {
+    let conn = &mut *session.engine.pool().acquire().await?;
+    let mut ids = Vec::with_capacity(texts.len());
+    for text in texts {
+        ids.push(short_id::letter(conn, &scope(), text).await?);
+    }
+    Ok(ids)
+}
+
+/// Every open letter of a run, page by page; a run without any is an error.
 async fn open_letters(session: &Session, run: RunId) -> anyhow::Result<Vec<Uuid>> {
     const PAGE: i64 = 1000;
     let filter = LetterFilter { run: Some(run), state: Some(LetterState::Open), ..LetterFilter::default() };
@@ -342,16 +355,19 @@ async fn open_letters(session: &Session, run: RunId) -> anyhow::Result<Vec<Uuid>
     loop {
         let page = dead_letters::list(conn, &scope(), &filter, ids.last().copied(), PAGE).await?;
         ids.extend(page.iter().map(|letter| letter.id));
-        if page.is_empty() {
-            return Ok(ids);
+        match (page.is_empty(), ids.is_empty()) {
+            (false, _) => {}
+            (true, false) => return Ok(ids),
+            (true, true) => bail!("run {run} has no open dead letters\n`krowoc runs show {run}` says how it stands"),
         }
     }
 }
 
 impl Discard {
     async fn run(self, session: &Session) -> anyhow::Result<ExitCode> {
+        let ids = letters(session, &self.ids).await?;
         let conn = &mut *session.engine.pool().acquire().await?;
-        let discarded = discard(conn, &scope(), &self.ids, &self.reason).await?;
+        let discarded = discard(conn, &scope(), &ids, &self.reason).await?;
         let reports: Vec<Report> = discarded.into_iter().map(Report::from).collect();
         print(&reports, self.json)
     }

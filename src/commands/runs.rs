@@ -7,7 +7,7 @@ use crate::{
     follow::Followed,
     output, progress,
     run_document::{RunDocument, print_output, word},
-    run_id,
+    short_id,
     signals::Signals,
     table::{Table, span},
 };
@@ -143,7 +143,7 @@ fn scope() -> Scope {
 
 /// The run that a text on the command line names.
 pub(super) async fn named(session: &Session, text: &str) -> anyhow::Result<RunId> {
-    run_id::resolve(&mut *session.engine.pool().acquire().await?, &scope(), text).await
+    short_id::run(&mut *session.engine.pool().acquire().await?, &scope(), text).await
 }
 
 impl List {
