@@ -1,8 +1,9 @@
 //! The process's configuration, read from the environment once. Nothing else in the workspace reads it; each crate is handed its
 //! own small part.
 
+use crate::duration;
 use anyhow::{Context, anyhow, bail};
-use krowoc_engine::{definition::parse_duration, executor::StepKinds};
+use krowoc_engine::executor::StepKinds;
 use krowoc_steps::{Secret, StepsConfig};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -74,7 +75,7 @@ impl Config {
         // Off unless asked for: nobody loses records to a default.
         let keep_runs = match get("KROWOC_KEEP_RUNS")? {
             None => None,
-            Some(text) => match parse_duration(&text) {
+            Some(text) => match duration::parse(&text) {
                 Ok(age) if !age.is_zero() => Some(age),
                 Ok(_) => bail!("KROWOC_KEEP_RUNS is `{text}`, which would remove runs as they end; give a time such as 30d, or nothing"),
                 Err(why) => bail!("KROWOC_KEEP_RUNS: {why}"),
@@ -171,6 +172,7 @@ mod tests {
         assert!(refused(&[("HOME", "/h"), ("KROWOC_BIND", "8080")]).contains("KROWOC_BIND"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_HTTP_ALLOW_PRIVATE", "yes")]).contains("KROWOC_HTTP_ALLOW_PRIVATE"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_KEEP_RUNS", "30 days")]).contains("KROWOC_KEEP_RUNS"));
+        assert!(refused(&[("HOME", "/h"), ("KROWOC_KEEP_RUNS", "30")]).contains("KROWOC_KEEP_RUNS: `30` has no unit"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_KEEP_RUNS", "0s")]).contains("KROWOC_KEEP_RUNS"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_LOG_FORMAT", "xml")]).contains("`text` or `json`"));
         let message = refused(&[("HOME", "/h"), ("OPENAI_BASE_URL", "localhost:11434/v1")]);

@@ -1,10 +1,11 @@
 //! The `krowoc` binary: the command line and nothing else. What a command does is the engine's, the steps' or the API's business.
 
-mod advice;
 mod bench;
 mod commands;
 mod config;
 mod database;
+mod duration;
+mod failure;
 mod follow;
 mod operations;
 mod output;
@@ -60,16 +61,7 @@ fn main() -> ExitCode {
     // Before anything opens a connection; it can only fail if it was done before, and this is the first line.
     rustls::crypto::ring::default_provider().install_default().ok();
     let cli = Cli::parse();
-    run(cli.command).unwrap_or_else(|error| failed(&error))
-}
-
-/// Every error is a failure: a reader of the output that has gone is none to begin with (see [`output`]).
-fn failed(error: &anyhow::Error) -> ExitCode {
-    output::note(format!("error: {error:#}"));
-    if let Some(advice) = advice::next_step(error) {
-        output::note(advice);
-    }
-    ExitCode::FAILURE
+    run(cli.command).unwrap_or_else(|error| failure::report(&error))
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -87,13 +79,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_database_connection_that_breaks_is_a_failure() {
-        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        let error = anyhow::Error::from(krowoc_engine::Error::Store(sqlx::Error::Io(broken))).context("showing it");
-        assert_eq!(failed(&error), ExitCode::FAILURE);
     }
 
     #[test]

@@ -137,7 +137,8 @@ const WAITING: &str = "krowoc: v1\nname: waiting\nsteps:\n  pause: {wait: {for: 
 async fn a_run_that_succeeds_prints_its_output_and_ends_with_0() {
     let place = Place::new().await;
     place.file("hello.yaml", HELLO);
-    let said = place.krowoc(&["run", "hello.yaml", "--set", "name=Ada"]);
+    place.file("name.txt", "Ada");
+    let said = place.krowoc(&["run", "hello.yaml", "--set", "name=@name.txt"]);
     said.expect(0, &["✓ greet", "✓ each 3/3 items", "  ✓ double 3/3 items", "succeeded after"]);
     assert_eq!(said.json(), json!({"greeting": "Hello, Ada", "numbers": [0, 2, 4]}));
 
@@ -315,10 +316,16 @@ async fn errors_say_what_to_do_next() {
     let refused = place.krowoc(&["run", "hello.yaml"]);
     refused.expect(1, &["the run was not started", "name", "--input or --set"]);
     assert!(!refused.err.contains("WARN"), "a worker was started for nothing: {refused:#?}");
-    place.krowoc(&["run", "hello.yaml", "--input", "{name: 1}"]).expect(1, &["--input", "line 1 column 2"]);
+    place.krowoc(&["run", "hello.yaml", "--input", "{name: 1}"]).expect(2, &["--input", "line 1 column 2"]);
+    place.krowoc(&["run", "hello.yaml", "--input", "@gone.json"]).expect(2, &["--input: gone.json can't be read"]);
+    place.krowoc(&["run", "hello.yaml", "--set", "name=@gone.txt"]).expect(2, &["gone.txt can't be read", r#"--set 'name="@gone.txt"'"#]);
+    place.krowoc(&["run", "hello.yaml", "--set", "name=5"]).expect(1, &["/name", r#"--set 'name="5"'"#]);
     place.krowoc(&["run", "hello.yaml", "--set", "name"]).expect(2, &["expected key=value"]);
     place.krowoc(&["run", "hello.yaml", "--detatch"]).expect(2, &["--detach"]);
     place.krowoc(&["worker", "--queue", "bad queue!"]).expect(2, &["bad queue!", "small letters"]);
+    for option in ["--lease", "--drain"] {
+        place.krowoc(&["worker", option, "1"]).expect(2, &["`1` has no unit", "`1s`"]);
+    }
     place.krowoc(&["run", "nowhere.yaml"]).expect(1, &["nowhere.yaml: cannot be read"]);
     assert_eq!(place.krowoc(&["runs", "list", "--json"]).json(), json!([]), "something was started");
 

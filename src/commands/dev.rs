@@ -4,6 +4,7 @@ use super::{serve::MEASURE_EVERY, validate, worker};
 use crate::{
     config::{Config, Database},
     database::Session,
+    failure::causes,
     operations::{self, Operations},
     output,
     signals::Signals,
@@ -75,7 +76,7 @@ impl Dev {
             }
             // One that can't be loaded now may be after the next change.
             if let Err(error) = project.load().await {
-                tracing::error!("workflows could not be loaded: {error:#}");
+                tracing::error!("workflows could not be loaded: {}", causes(&error));
             }
         };
         operations.drain();
@@ -130,7 +131,7 @@ impl Project {
             Ok(checked) => checked,
             // No file yet: one may come.
             Err(error) => {
-                tracing::warn!("{error:#}");
+                tracing::warn!("{}", causes(&error));
                 Checked::default()
             }
         };

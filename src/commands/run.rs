@@ -4,6 +4,7 @@ use super::validate::report;
 use crate::{
     config::Config,
     database::Session,
+    failure::WrongUsage,
     follow::Followed,
     output,
     progress::{self, Progress},
@@ -31,6 +32,7 @@ pub const INTERRUPTED: u8 = 130;
 Examples:
   krowoc run workflows/summarize-note.yaml --set note='Call Ada. Book the room.'
   krowoc run workflows/review.yaml --input @paper.json --set options.depth=3
+  krowoc run workflows/summarize-document.yaml --set text=@report.txt
   krowoc run workflows/review.yaml --input @paper.json --json | jq .output
   krowoc run workflows/nightly.yaml --detach --idempotency-key nightly-2026-11-23
 
@@ -49,8 +51,8 @@ pub struct Run {
     /// The run's input: a JSON document, @FILE with one, or @- for standard input [default: {}]
     #[arg(long, value_name = "JSON|@FILE")]
     input: Option<String>,
-    /// A part of the input, after --input: JSON if it reads as JSON, else text; dots lead into objects
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    /// A part of the input, after --input: JSON if it reads as JSON, else text; so is what @FILE or @- holds; dots lead into objects
+    #[arg(long = "set", value_name = "KEY=VALUE|KEY=@FILE")]
     settings: Vec<Setting>,
     /// Start the run, print its id and leave it to workers that run elsewhere
     #[arg(long)]
@@ -69,7 +71,12 @@ pub struct Run {
 impl Run {
     pub async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let Some(compiled) = self.compile(config)? else { return Ok(ExitCode::FAILURE) };
-        let input = run_input::read(self.input.as_deref(), &self.settings)?;
+        let input = run_input::read(self.input.as_deref(), &self.settings).map_err(WrongUsage)?;
+        // Before there is a database to join and a worker to stop again.
+        let problems = run_input::check(&compiled.dag, &input, &self.settings);
+        if !problems.is_empty() {
+            return Err(refused(&problems));
+        }
         let input = Payload::of(&input).context("--input")?;
         Session::with(config, async |session| {
             let scope = Scope::local("cli");
@@ -147,11 +154,6 @@ impl Run {
         input: Payload,
         colour: bool,
     ) -> anyhow::Result<ExitCode> {
-        // Before there is a worker, which would have to be stopped again.
-        let problems = compiled.dag.check_input(&input);
-        if !problems.is_empty() {
-            return Err(refused(&problems));
-        }
         // Only now: until there is something to leave in good order, Ctrl-C simply ends the process.
         let mut signals = Signals::listen()?;
         let engine = &session.engine;

@@ -3,6 +3,7 @@
 use crate::{
     config::Config,
     database::Session,
+    duration,
     operations::{self, Operations},
     signals::Signals,
 };
@@ -10,7 +11,6 @@ use clap::Args;
 use futures::future::join_all;
 use krowoc_engine::{
     Engine,
-    definition::parse_duration,
     maintenance::MaintenanceConfig,
     worker::{Worker as Running, WorkerConfig},
 };
@@ -37,7 +37,7 @@ pub struct Worker {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = at_least_100ms)]
     lease: Duration,
     /// How long steps in flight may take after a request to stop
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     drain: Duration,
     /// Tasks that record results, each with a connection of its own
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -52,7 +52,7 @@ pub struct Worker {
 
 /// Leases are renewed at a third of their time, by statements that take some milliseconds.
 fn at_least_100ms(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
+    match duration::parse(text)? {
         lease if lease < Duration::from_millis(100) => Err(format!("a lease of `{text}` is too short; give at least 100ms")),
         lease => Ok(lease),
     }
