@@ -70,12 +70,11 @@ impl Operations {
     }
 }
 
-/// Binds, and says what to do when that is not possible.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<Server> {
-    use anyhow::Context;
-    Server::bind(address)
-        .await
-        .with_context(|| format!("{address} can't be served; choose another address with --bind or KROWOC_BIND, port 0 for any"))
+/// Binds, or says with what the command can be told another address.
+pub async fn bind(address: SocketAddr, settings: &str) -> anyhow::Result<Server> {
+    let choose =
+        |error| anyhow::anyhow!("{address} can't be served: {error}\nChoose another with {settings}; port 0 takes any that is free");
+    Server::bind(address).await.map_err(choose)
 }
 
 /// Readiness as the engine sees it.

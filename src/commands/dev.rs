@@ -11,7 +11,7 @@ use crate::{
     watch::Watch,
     workflow_files::{self, Checked},
 };
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use krowoc_engine::{
     Engine, Scope, VersionId,
@@ -53,7 +53,7 @@ impl Dev {
         }
         let metrics = operations::measure()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.unwrap_or(config.bind.port())));
-        let server = operations::bind(address).await.context("choose another port with --port")?;
+        let server = operations::bind(address, "--port").await?;
         let session = Session::open(config).await?;
         let mut signals = Signals::listen()?;
         // Before the first look, so that no change falls between.

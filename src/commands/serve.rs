@@ -34,7 +34,7 @@ pub const MEASURE_EVERY: Duration = Duration::from_secs(15);
 impl Serve {
     pub async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let metrics = operations::measure()?;
-        let server = operations::bind(self.bind.unwrap_or(config.bind)).await?;
+        let server = operations::bind(self.bind.unwrap_or(config.bind), "--bind or KROWOC_BIND").await?;
         let session = Session::open(config).await?;
         let mut signals = Signals::listen()?;
         let maintenance = session.engine.maintain(MaintenanceConfig {

@@ -61,7 +61,7 @@ fn at_least_100ms(text: &str) -> Result<Duration, String> {
 impl Worker {
     pub async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let http = match self.bind {
-            Some(address) => Some((operations::bind(address).await?, operations::measure()?)),
+            Some(address) => Some((operations::bind(address, "--bind").await?, operations::measure()?)),
             None => None,
         };
         let session = Session::open(config).await?;

@@ -39,6 +39,25 @@ fn readiness_follows_the_database_and_recovers_with_it() {
     database.leave_blocking().expect("left");
 }
 
+#[test]
+fn a_taken_address_is_said_with_the_option_that_chooses_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("workflows")).expect("made");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (address, port) = (taken.local_addr().expect("an address").to_string(), taken.local_addr().expect("an address").port().to_string());
+    for (arguments, settings) in [
+        (["serve", "--bind", &address], "--bind or KROWOC_BIND"),
+        (["worker", "--bind", &address], "--bind"),
+        (["dev", "--port", &port], "--port"),
+    ] {
+        let (status, said) = Process::start(folder.path(), &[], &arguments).ends();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.starts_with(&format!("error: {address} can't be served: ")), "{said}");
+        assert!(said.ends_with(&format!("\nChoose another with {settings}; port 0 takes any that is free\n")), "{said}");
+        assert_eq!(said.matches("hoose another").count(), 1, "{said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_schema_is_not_ready() {
     let place = Place::new().await;
