@@ -74,15 +74,20 @@ async fn reach(options: &PgConnectOptions) -> anyhow::Result<()> {
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
     };
-    let place = match options.get_socket() {
-        Some(folder) => folder.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
-    };
-    let database = options.get_database().unwrap_or(options.get_username());
+    let (place, database) = place(options);
     bail!(
         "PostgreSQL at {place}, database `{database}`, can't be reached as user `{}`: {failure}\n\
          See whether it runs (`pg_isready -d \"$DATABASE_URL\"`) and whether DATABASE_URL names it rightly;\n\
          without DATABASE_URL krowoc runs a private PostgreSQL of its own",
         options.get_username()
     )
+}
+
+/// Where a database is and what it is called: what may be shown of a URL.
+pub fn place(options: &PgConnectOptions) -> (String, &str) {
+    let place = match options.get_socket() {
+        Some(folder) => folder.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    (place, options.get_database().unwrap_or(options.get_username()))
 }

@@ -140,6 +140,7 @@ async fn a_run_that_succeeds_prints_its_output_and_ends_with_0() {
     place.file("name.txt", "Ada");
     let said = place.krowoc(&["run", "hello.yaml", "--set", "name=@name.txt"]);
     said.expect(0, &["✓ greet", "✓ each 3/3 items", "  ✓ double 3/3 items", "succeeded after"]);
+    assert!(!said.err.contains("WARN"), "{said:#?}");
     assert_eq!(said.json(), json!({"greeting": "Hello, Ada", "numbers": [0, 2, 4]}));
 
     let document = place.krowoc(&["run", "hello.yaml", "--input", r#"{"name": "Eve"}"#, "--set", "more.a=1", "--json"]);
@@ -375,8 +376,10 @@ async fn a_schema_is_checked_and_migrated_when_told_to() {
 async fn a_reader_that_stops_reading_is_no_failure() {
     let place = Place::new().await;
     place.file("hello.yaml", HELLO);
-    let mut child =
-        place.command(&["run", "hello.yaml", "--set", "name=Ada"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut command = place.command(&["run", "hello.yaml", "--set", "name=Ada"]);
+    // The log goes where nobody reads either.
+    command.env("KROWOC_LOG", "debug").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
     drop(child.stdout.take());
     drop(child.stderr.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));

@@ -80,7 +80,8 @@ impl Dev {
             }
         };
         operations.drain();
-        worker::drain(project.workers, ended.as_ref().map_or("failure", |signal| signal), &mut signals).await?;
+        let why = ended.as_ref().map_or("failure", |signal| signal);
+        worker::drain(project.workers, WorkerConfig::default().drain, why, &mut signals).await?;
         maintenance.stop().await;
         if ended.is_ok() {
             operations.stop().await?;

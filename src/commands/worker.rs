@@ -2,7 +2,7 @@
 
 use crate::{
     config::Config,
-    database::Session,
+    database::{self, Session},
     duration,
     operations::{self, Operations},
     signals::Signals,
@@ -66,6 +66,7 @@ impl Worker {
         };
         let session = Session::open(config).await?;
         let mut signals = Signals::listen()?;
+        let within = self.drain;
         let worker = start(&session.engine, self.config()).await?;
         let maintenance = session.engine.maintain(MaintenanceConfig { keep_runs: config.keep_runs, ..Default::default() });
         let operations = http.map(|(server, metrics)| Operations::start(server, session.engine.clone(), metrics));
@@ -73,7 +74,7 @@ impl Worker {
         if let Some(operations) = &operations {
             operations.drain();
         }
-        drain(vec![worker], signal, &mut signals).await?;
+        drain(vec![worker], within, signal, &mut signals).await?;
         maintenance.stop().await;
         if let Some(operations) = operations {
             operations.stop().await?;
@@ -95,17 +96,20 @@ impl Worker {
     }
 }
 
-/// Starts a worker, and says so.
+/// Starts a worker, and says what it serves and where.
 pub async fn start(engine: &Engine, config: WorkerConfig) -> anyhow::Result<Running> {
-    let (name, queues, concurrency) = (config.name.clone(), config.queues.join(","), config.concurrency);
+    let WorkerConfig { name, queues, concurrency, lease, .. } = config.clone();
     let worker = engine.worker(config).await?;
-    tracing::info!(name, queues, concurrency, "worker ready");
+    let options = engine.pool().connect_options();
+    let (host, database) = database::place(&options);
+    tracing::info!(name, queues = queues.join(","), concurrency, ?lease, host, database, "worker ready");
     Ok(worker)
 }
 
-/// Stops workers as the first signal asks; the next one insists.
-pub async fn drain(workers: Vec<Running>, signal: &str, signals: &mut Signals) -> anyhow::Result<()> {
-    tracing::info!(signal, "draining; a second signal stops at once");
+/// Stops workers as the first signal asks, which may take as long as they have been told; the next one insists.
+pub async fn drain(workers: Vec<Running>, within: Duration, signal: &str, signals: &mut Signals) -> anyhow::Result<()> {
+    let in_flight: usize = workers.iter().map(Running::in_flight).sum();
+    tracing::info!(signal, in_flight, ?within, "draining; a second signal stops at once");
     let now = CancellationToken::new();
     let insist = async {
         let signal = signals.next().await;

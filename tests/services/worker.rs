@@ -3,10 +3,14 @@
 
 use crate::{
     place::{Place, slow},
-    process::{get, measures},
+    process::{Process, get, measures},
 };
+use krowoc_postgres::{DATABASE, Durability, Left, Local, LocalConfig};
 use rustix::process::Signal;
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
 
 const LEASED: &str = "SELECT count(*) FROM krowoc.lane WHERE state = 'leased'";
 const READY: &str = "SELECT count(*) FROM krowoc.lane WHERE state = 'ready'";
@@ -22,7 +26,7 @@ async fn a_signal_lets_the_running_step_end_and_the_run_goes_on_elsewhere() {
         first.signal(signal);
         let (status, said) = first.ends();
         assert_eq!(status.code(), Some(0), "{said}");
-        assert!(said.contains("draining"), "{said}");
+        assert!(said.contains("draining") && said.contains("in_flight=1 within=30s"), "{said}");
         assert_eq!(
             place.count("SELECT count(*) FROM krowoc.step_result WHERE attempt = 1").await,
             1,
@@ -84,6 +88,34 @@ async fn a_step_that_outlasts_the_drain_is_given_back() {
     assert_eq!(place.count(READY).await, 1, "{said}");
     place.engine.cancel(&place.scope, run).await.expect("cancelled");
     place.done().await;
+}
+
+#[test]
+fn a_worker_says_where_it_works_and_when_its_database_goes_and_comes_back() {
+    let home = tempfile::tempdir().expect("a folder");
+    // The server's account, where the test runs as root, must reach its data.
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).expect("opened");
+    let config = LocalConfig { durability: Durability::Fast, ..LocalConfig::new(home.path()) };
+    let database = Local::join_blocking(&config).expect("a server");
+    let url = format!("{}&password=sesame", database.url(DATABASE));
+    let environment = [("DATABASE_URL", url.as_str())];
+    let (migrated, said) = Process::start(home.path(), &environment, &["migrate"]).ends();
+    assert!(migrated.success(), "{said}");
+    let mut worker = Process::start(home.path(), &environment, &["worker", "--concurrency", "7", "--lease", "9s", "--drain", "1m"]);
+    let said = worker.says("worker ready");
+    for part in ["queues=\"default\" concurrency=7 lease=9s host=", "database=\"krowoc\""] {
+        assert!(said.contains(part), "`{part}` is missing in {said}");
+    }
+    assert_eq!(database.leave_blocking().expect("left"), Left::Stopped);
+    worker.says("database work failed; trying again");
+    let database = Local::join_blocking(&config).expect("a server");
+    worker.says("the database answers again");
+    worker.signal(Signal::TERM);
+    let (status, said) = worker.ends();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("in_flight=0 within=60s") && said.contains("worker stopped"), "{said}");
+    assert!(!said.contains("sesame"), "{said}");
+    database.leave_blocking().expect("left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

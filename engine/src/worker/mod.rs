@@ -153,6 +153,11 @@ impl Worker {
         self.shared.stats.clone()
     }
 
+    /// How many steps are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight()
+    }
+
     /// Fires when the worker is to stop: no more claims, successors go to others, what is in flight may end.
     pub fn stopping(&self) -> CancellationToken {
         self.shared.stopping.clone()

@@ -30,13 +30,14 @@ pub(super) struct Reconnect {
 
 impl Reconnect {
     pub fn new(task: &'static str, options: &PgConnectOptions) -> Self {
-        let pauses = ExponentialBackoff {
+        let mut pauses = ExponentialBackoff {
             initial_interval: Duration::from_millis(50),
             max_interval: Duration::from_secs(2),
             // Never give up: leases and retries are bounded elsewhere, the database comes back when it does.
             max_elapsed_time: None,
             ..Default::default()
         };
+        pauses.reset();
         Self { task, options: options.clone(), pauses, pause: None }
     }
 
@@ -77,6 +78,9 @@ impl Reconnect {
 
     /// The connection works.
     pub fn succeeded(&mut self) {
+        if self.pauses.current_interval != self.pauses.initial_interval {
+            tracing::warn!(task = self.task, "the database answers again");
+        }
         self.pauses.reset();
     }
 }
