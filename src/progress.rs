@@ -3,7 +3,7 @@
 
 use crate::{
     output,
-    table::{excerpt, span},
+    table::{clean, excerpt, span},
     tree,
 };
 use chrono::{DateTime, Local, Utc};
@@ -18,6 +18,8 @@ use std::{collections::HashMap, io::IsTerminal};
 pub trait Progress: Send {
     /// The run's own steps, as they stand now, and those inside maps, as they stood not long ago.
     fn show(&mut self, steps: &[StepView], inside: &[StepInside]);
+    /// What the run waits for while nothing of it is carried out; none: it goes on.
+    fn waits(&mut self, why: Option<String>);
     /// Nothing more comes; what was drawn to be drawn over goes.
     fn end(&mut self);
 }
@@ -34,6 +36,8 @@ pub fn to_stderr(colour: bool) -> Box<dyn Progress> {
 #[derive(Default)]
 pub struct Lines {
     seen: HashMap<String, Seen>,
+    /// The time of the last line.
+    latest: DateTime<Utc>,
 }
 
 /// What makes a line worth writing. A map's items count by tenths.
@@ -47,7 +51,7 @@ struct Seen {
 impl Lines {
     /// The lines for what has changed since the last time.
     fn changes(&mut self, steps: &[StepView], inside: &[StepInside], now: DateTime<Utc>) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut changes = Vec::new();
         for step in steps {
             let tenths = step.items.map_or(0, |items| items.done * 10 / items.total.max(1));
             let seen = Seen { status: step.status, attempts: step.attempts, tenths };
@@ -59,12 +63,20 @@ impl Lines {
                 StepStatus::Running => step.started_at.filter(|_| step.attempts <= 1),
                 _ => step.finished_at,
             };
-            let at = at.unwrap_or(now).with_timezone(&Local).format("%H:%M:%S");
-            let shown = StepView { tokens: tree::tokens(step, inside), ..step.clone() };
-            lines.push(format!("{at} {} {}", mark(step.status), described(&shown)));
-            if tree::is_over(step.status) {
-                lines.extend(tree::below(step, inside, false).iter().map(|line| format!("{:8} {line}", "")));
-            }
+            changes.push((at.unwrap_or(now), step));
+        }
+        // Steps come in the order of their names.
+        changes.sort_by_key(|(at, _)| *at);
+        changes.into_iter().flat_map(|(at, step)| self.lines(at, step, inside)).collect()
+    }
+
+    fn lines(&mut self, at: DateTime<Utc>, step: &StepView, inside: &[StepInside]) -> Vec<String> {
+        // What ended just before the last look may not have been seen there yet.
+        self.latest = self.latest.max(at);
+        let shown = StepView { tokens: tree::tokens(step, inside), ..step.clone() };
+        let mut lines = vec![format!("{} {} {}", clock(self.latest), mark(step.status), described(&shown))];
+        if tree::is_over(step.status) {
+            lines.extend(tree::below(step, inside, false).iter().map(|line| format!("{:8} {line}", "")));
         }
         lines
     }
@@ -77,34 +89,53 @@ impl Progress for Lines {
         }
     }
 
+    fn waits(&mut self, why: Option<String>) {
+        if let Some(why) = why {
+            self.latest = self.latest.max(Local::now().into());
+            output::note(format!("{} {}", clock(self.latest), clean(&why)));
+        }
+    }
+
     fn end(&mut self) {}
 }
 
-/// One line per step, those inside maps below theirs, drawn in place.
+/// The time of day here.
+fn clock(at: DateTime<Utc>) -> String {
+    at.with_timezone(&Local).format("%H:%M:%S").to_string()
+}
+
+/// One line per step, those inside maps below theirs, and what the run waits for, drawn in place.
 struct Tree {
     screen: MultiProgress,
     bars: Vec<ProgressBar>,
+    waits: Option<String>,
     colour: bool,
 }
 
 impl Tree {
     fn new(colour: bool) -> Self {
-        Self { screen: MultiProgress::new(), bars: vec![], colour }
+        Self { screen: MultiProgress::new(), bars: vec![], waits: None, colour }
     }
 }
 
 impl Progress for Tree {
     fn show(&mut self, steps: &[StepView], inside: &[StepInside]) {
         let now = Local::now().into();
-        let lines =
-            tree::lines(steps, inside, self.colour, |step| format!("{} {}", painted(step.status, self.colour), with_age(step, now)));
+        let line = |step: &StepView| format!("{} {}", painted(step.status, self.colour), with_age(step, age(step, now)));
+        let mut lines = tree::lines(steps, inside, self.colour, line);
+        lines.extend(self.waits.clone());
         while self.bars.len() < lines.len() {
             let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
             self.bars.push(self.screen.add(ProgressBar::new_spinner().with_style(style)));
         }
-        for (bar, line) in self.bars.iter().zip(lines) {
+        // A wait that is over leaves its line empty.
+        for (bar, line) in self.bars.iter().zip(lines.into_iter().chain(std::iter::repeat(String::new()))) {
             bar.set_message(line);
         }
+    }
+
+    fn waits(&mut self, why: Option<String>) {
+        self.waits = why.map(|why| clean(&why));
     }
 
     fn end(&mut self) {
@@ -148,25 +179,30 @@ pub fn painted(status: StepStatus, colour: bool) -> String {
     if colour { format!("\u{1b}[{code}m{}\u{1b}[0m", mark(status)) } else { mark(status).to_string() }
 }
 
-/// A step's address and everything about it: `draft 0.4s 812 tokens`.
+/// A step's address and everything about it: `draft 400 ms, 812 tokens`.
 fn described(step: &StepView) -> String {
-    let mut parts = vec![excerpt(&step.path, 60)];
+    with_age(step, None)
+}
+
+/// The same of a step under way, which has been so for this many milliseconds.
+fn with_age(step: &StepView, age: Option<i64>) -> String {
+    let mut text = excerpt(&step.path, 60);
     match step.status {
         StepStatus::Succeeded => {}
-        StepStatus::Waiting => parts.push(waiting(step)),
-        StepStatus::UpstreamFailed => parts.push("not run: a step before it failed".into()),
-        status => parts.push(word(status).into()),
+        StepStatus::Waiting => text += &format!(" {}", waiting(step)),
+        StepStatus::UpstreamFailed => text += " not run: a step before it failed",
+        status => text += &format!(" {}", word(status)),
     }
-    parts.extend(step.items.map(items));
-    if step.attempts > 1 {
-        parts.push(format!("attempt {}", step.attempts));
+    let attempt = (step.attempts > 1).then(|| format!("attempt {}", step.attempts));
+    let tokens = step.tokens.map(|tokens| format!("{} tokens", tokens.input + tokens.output));
+    let figures: Vec<String> = [step.items.map(items), attempt, took(step).or(age).map(span), tokens].into_iter().flatten().collect();
+    if !figures.is_empty() {
+        text += &format!(" {}", figures.join(", "));
     }
-    parts.extend(took(step).map(span));
-    parts.extend(step.tokens.map(|tokens| format!("{} tokens", tokens.input + tokens.output)));
     if let Some(error) = &step.error {
-        parts.push(format!("{}: {}", error.class, excerpt(&error.message, 160)));
+        text += &format!(": {}: {}", error.class, excerpt(&error.message, 160));
     }
-    parts.join(" ")
+    text
 }
 
 /// A map's last attempt only gathers what its items brought: of a map, the whole time is told.
@@ -177,11 +213,9 @@ fn took(step: &StepView) -> Option<i64> {
     }
 }
 
-fn with_age(step: &StepView, now: DateTime<Utc>) -> String {
-    match step.started_at.filter(|_| matches!(step.status, StepStatus::Running | StepStatus::Waiting)) {
-        Some(at) => format!("{} {}", described(step), span((now - at).num_milliseconds())),
-        None => described(step),
-    }
+fn age(step: &StepView, now: DateTime<Utc>) -> Option<i64> {
+    let under_way = matches!(step.status, StepStatus::Running | StepStatus::Waiting);
+    step.started_at.filter(|_| under_way).map(|at| (now - at).num_milliseconds())
 }
 
 /// A status as the lists have it.
@@ -257,7 +291,23 @@ mod tests {
         assert_eq!(lines(&mut out, sample(StepStatus::Running, 2)), ["▶ draft running attempt 2"]);
         let tokens = Tokens { calls: 1, input: 800, cached_input: 0, output: 12 };
         let done = StepView { duration_ms: Some(400), tokens: Some(tokens), ..sample(StepStatus::Succeeded, 1) };
-        assert_eq!(lines(&mut out, done), ["✓ draft 0.4s 812 tokens"]);
+        assert_eq!(lines(&mut out, done), ["✓ draft 400 ms, 812 tokens"]);
+    }
+
+    #[test]
+    fn lines_come_in_the_order_of_their_times() {
+        let at = |seconds| Some(DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds));
+        let done = |path: &str, end| StepView { path: path.into(), finished_at: at(end), ..sample(StepStatus::Succeeded, 1) };
+        let running = |path: &str, start| StepView { path: path.into(), started_at: at(start), ..sample(StepStatus::Running, 1) };
+        let mut out = Lines::default();
+        let seen = [done("a", 30), StepView { path: "b".into(), ..sample(StepStatus::Waiting, 1) }, running("c", 31), done("d", 20)];
+        let lines = out.changes(&seen, &[], at(40).expect("a time"));
+        let steps = |lines: &[String]| lines.iter().map(|line| line.split(' ').nth(2).unwrap_or_default().to_owned()).collect::<Vec<_>>();
+        assert_eq!(steps(&lines), ["d", "a", "c", "b"]);
+        // It ended while the look before was under way, which had another clock.
+        let late = out.changes(&[done("c", 39)], &[], at(41).expect("a time"));
+        let clock = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+        assert_eq!(clock(&late[0]), clock(&lines[3]), "no line is older than the one above it");
     }
 
     #[test]
@@ -283,14 +333,14 @@ mod tests {
             duration_ms: Some(9),
             ..sample(StepStatus::Succeeded, 1)
         };
-        assert_eq!(drawn(&map, false), "✓ draft 20/20 items 1m 30s");
+        assert_eq!(drawn(&map, false), "✓ draft 20/20 items, 1 min 30 s");
     }
 
     #[test]
     fn a_failure_is_shown_without_the_control_characters_of_its_text() {
         let error = StepError::new(ErrorClass::Overloaded, "later\u{1b}[2J\nplease");
         let failed = StepView { error: Some(error), ..sample(StepStatus::Failed, 3) };
-        assert_eq!(drawn(&failed, false), "✗ draft failed attempt 3 overloaded: later [2J please");
+        assert_eq!(drawn(&failed, false), "✗ draft failed attempt 3: overloaded: later [2J please");
         assert!(drawn(&failed, true).starts_with("\u{1b}[31m✗\u{1b}[0m draft"));
     }
 }

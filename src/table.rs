@@ -77,15 +77,16 @@ pub fn wrapped(text: &str, width: usize) -> String {
     lines.join("\n")
 }
 
-/// A length of time, as short as it can be said: `12ms`, `0.4s`, `2m 5s`, `3h 20m`.
+/// A length of time in its two largest units, as the engine's sentences have it: `12 ms`, `1.4 s`, `2 min 5 s`, `3 h 20 min`. The only place
+/// where one is put into words.
 pub fn span(milliseconds: i64) -> String {
     let seconds = milliseconds / 1000;
     match milliseconds.max(0) {
-        ms @ 0..100 => format!("{ms}ms"),
-        ms @ 100..60_000 => format!("{:.1}s", ms as f64 / 1000.0),
-        60_000..3_600_000 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3_600_000..86_400_000 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
+        ms @ 0..1000 => format!("{ms} ms"),
+        ms @ 1000..60_000 => format!("{seconds}.{} s", ms % 1000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600_000..86_400_000 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
     }
 }
 
@@ -121,8 +122,8 @@ mod tests {
 
     #[test]
     fn lengths_of_time_are_short() {
-        let spans = [0, 99, 100, 59_940, 60_000, 3_600_000, 90_000_000].map(span);
-        assert_eq!(spans, ["0ms", "99ms", "0.1s", "59.9s", "1m 0s", "1h 0m", "1d 1h"]);
+        let spans = [-1, 0, 999, 1_000, 59_999, 60_000, 3_600_000, 90_000_000].map(span);
+        assert_eq!(spans, ["0 ms", "0 ms", "999 ms", "1.0 s", "59.9 s", "1 min 0 s", "1 h 0 min", "1 d 1 h"]);
     }
 
     #[test]

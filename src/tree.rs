@@ -39,7 +39,7 @@ fn depth(inner: &StepInside) -> usize {
     inner.step.matches('.').count()
 }
 
-/// `✗ read 16/17 items, 1 failed, 20 attempts 12195 tokens`
+/// `✗ read 16/17 items, 1 failed, 20 attempts, 12195 tokens`
 fn described(inner: &StepInside, map: StepStatus, colour: bool) -> String {
     let mut text = format!("{} {}", painted(status(inner, map), colour), clean(&inner.id));
     if inner.total > 0 {
@@ -56,7 +56,7 @@ fn described(inner: &StepInside, map: StepStatus, colour: bool) -> String {
         text += &format!(", {}", count(inner.attempts as usize, "attempt"));
     }
     if let Some(tokens) = inner.tokens {
-        text += &format!(" {} tokens", tokens.input + tokens.output);
+        text += &format!(", {} tokens", tokens.input + tokens.output);
     }
     text
 }
@@ -104,8 +104,8 @@ mod tests {
         let expected = [
             "✓ draft",
             "… read waiting 2525 tokens",
-            "  ✗ notes 20/20 items, 1 failed 2020 tokens",
-            "    ▶ ask 5/20 items, 9 attempts 505 tokens",
+            "  ✗ notes 20/20 items, 1 failed, 2020 tokens",
+            "    ▶ ask 5/20 items, 9 attempts, 505 tokens",
             "  · sum 0/20 items",
         ];
         assert_eq!(tree(StepStatus::Waiting, &inside), expected);
@@ -115,7 +115,7 @@ mod tests {
     fn what_will_not_be_carried_out_any_more_is_said() {
         let inside = [inner("read.notes", 7, 0), inner("read.sum", 0, 0)];
         let ended = tree(StepStatus::Succeeded, &inside);
-        assert_eq!(ended[2..], ["  ✓ notes 7/20 items, 13 not run 707 tokens", "  – sum 0/20 items"]);
+        assert_eq!(ended[2..], ["  ✓ notes 7/20 items, 13 not run, 707 tokens", "  – sum 0/20 items"]);
         assert_eq!(tree(StepStatus::Cancelled, &inside)[3], "  ■ sum 0/20 items");
     }
 }

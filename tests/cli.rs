@@ -5,7 +5,7 @@ use krowoc_engine::testing::TestDatabase;
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::Read,
+    io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -240,6 +240,29 @@ async fn a_cancelled_run_ends_with_3_for_those_who_watch_it() {
     assert_eq!(said.expect(3, &["was cancelled"]).json()["status"], "cancelled");
     Said::of(watcher.wait_with_output().expect("it ends")).expect(3, &["was cancelled"]);
     place.krowoc(&["runs", "cancel", run]).expect(0, &["is cancelled"]);
+    place.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_a_run_that_nobody_serves_is_told_once_what_it_waits_for() {
+    let place = Place::new().await;
+    place.file("waiting.yaml", WAITING);
+    let run = place.krowoc(&["run", "waiting.yaml", "--detach"]).expect(0, &["no worker serves queue"]).out.trim().to_owned();
+    let mut watcher = place.command(&["runs", "watch", &run]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(watcher.stderr.take().expect("piped")).lines().map(|line| line.expect("read"));
+    let started = Instant::now();
+    let said = lines.next().expect("a line");
+    assert!(said.contains("`pause` has been waiting") && said.ends_with("a worker for queue `default`: none is alive."), "{said}");
+    assert!(started.elapsed() < Duration::from_secs(10), "said only after {:?}", started.elapsed());
+
+    let mut worker = place.command(&["worker"]).stderr(Stdio::null()).spawn().expect("it runs");
+    let rest: Vec<String> = lines.by_ref().take_while(|line| !line.contains("`pause` waits")).collect();
+    assert!(!rest.iter().any(|line| line.contains("none is alive")), "said again though nothing had changed: {rest:#?}");
+    signal(&worker, "-TERM");
+    assert_eq!(worker.wait().expect("it ends").code(), Some(0));
+    signal(&watcher, "-INT");
+    assert_eq!(watcher.wait().expect("it ends").code(), Some(130));
+    place.krowoc(&["runs", "cancel", &run]).expect(0, &["is cancelled"]);
     place.done().await;
 }
 

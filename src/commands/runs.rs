@@ -92,7 +92,9 @@ Examples:
   krowoc runs watch 0198c0de-1234
   krowoc runs watch 0198c0de-1234 --json | jq .output
 
-The exit code is 0 if the run succeeded, 1 if it failed, 3 if it was cancelled, 130 if watching
+What the run waits for is said as `krowoc why` says it, and again when that changes.
+
+The exit code is 0 if the run succeeded, 1 if it failed, 3 if it was cancelled, 130 if watching \
 was interrupted, which the run does not notice.")]
 struct Watch {
     /// The run's id, or its first 8 characters or more
@@ -222,7 +224,7 @@ impl Watch {
         let mut signals = Signals::listen()?;
         let run = named(session, &self.run).await?;
         let scope = scope();
-        let followed = Followed::find(&session.engine, &scope, run).await?;
+        let followed = Followed::find(&session.engine, &scope, run).await?.telling_why();
         let mut progress = progress::to_stderr(colour);
         let ended = tokio::select! {
             ended = followed.until_end(&mut *progress, std::future::pending::<()>) => ended.map(Some),
