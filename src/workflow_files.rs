@@ -14,6 +14,9 @@ use std::{
 /// The folder of prompts beside workflow files.
 const PROMPTS: &str = "prompts";
 
+/// What to do where there is nothing yet.
+const FIRST: &str = "`krowoc init` makes a project with a first workflow";
+
 /// One workflow file.
 #[derive(Debug, PartialEq)]
 pub struct WorkflowFile {
@@ -32,7 +35,10 @@ pub fn find(paths: &[PathBuf]) -> anyhow::Result<Vec<WorkflowFile>> {
     let (found, problems) = find_all(paths);
     match problems.into_iter().next() {
         None => Ok(found),
-        Some(Problem { file, message, .. }) => bail!("{}: {message}", file.unwrap_or_default()),
+        Some(Problem { file, message, help, .. }) => {
+            let help = help.map(|help| format!("\n{help}")).unwrap_or_default();
+            bail!("{}: {message}{help}", file.unwrap_or_default())
+        }
     }
 }
 
@@ -42,9 +48,15 @@ pub fn find_all(paths: &[PathBuf]) -> (Vec<WorkflowFile>, Vec<Problem>) {
     for path in paths {
         let before = found.len();
         match gather(path, &mut found) {
-            Ok(()) if found.len() == before => problems.push(unreadable(path, "no workflow files (*.yaml, *.yml) in it".into())),
+            Ok(()) if found.len() == before => {
+                problems.push(unreadable(path, "no workflow files (*.yaml, *.yml) in it".into()).help(FIRST));
+            }
             Ok(()) => {}
-            Err((path, error)) => problems.push(unreadable(&path, format!("cannot be read: {error}"))),
+            Err((path, error)) => {
+                let folder = error.kind() == io::ErrorKind::NotFound && !is_workflow(&path);
+                let problem = unreadable(&path, format!("cannot be read: {error}"));
+                problems.push(if folder { problem.help(FIRST) } else { problem });
+            }
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -81,11 +93,15 @@ fn walk(folder: &Path, root: &Path, found: &mut Vec<WorkflowFile>) -> Result<(),
             if !hidden && name != PROMPTS {
                 walk(&path, root, found)?;
             }
-        } else if !hidden && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+        } else if !hidden && is_workflow(&path) {
             found.push(WorkflowFile { path, root: root.to_owned() });
         }
     }
     Ok(())
+}
+
+fn is_workflow(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 /// What came of the files.

@@ -117,6 +117,25 @@ fn a_path_that_cannot_be_read_is_a_problem_too() {
 }
 
 #[test]
+fn where_there_are_no_workflows_it_is_said_how_to_begin() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("empty")).expect("made");
+    for arguments in [&["validate"][..], &["validate", "empty"], &["apply"], &["apply", "empty"], &["run", "empty"]] {
+        let said = krowoc(folder.path(), arguments);
+        assert_eq!(said.status.code(), Some(1), "{arguments:?}");
+        let said = text(&said.stdout) + &text(&said.stderr);
+        assert!(said.contains("`krowoc init` makes a project"), "{arguments:?}: {said}");
+    }
+    let said = text(&krowoc(folder.path(), &["validate", "empty"]).stdout);
+    assert!(said.ends_with("1 problem; no workflow was found\n"), "{said}");
+    fs::write(folder.path().join("a.yaml"), "krowoc: v1\nname: a\nsteps:\n  a: {transform: {x: 1}}\n").expect("written");
+    let said = text(&krowoc(folder.path(), &["validate", "empty", "a.yaml"]).stdout);
+    assert!(said.ends_with("1 problem; 0 of 1 workflow not valid\n"), "{said}");
+    let missing = text(&krowoc(folder.path(), &["validate", "gone.yaml"]).stdout);
+    assert!(!missing.contains("krowoc init"), "a file that is missing needs no project: {missing}");
+}
+
+#[test]
 fn two_files_of_one_name_are_a_problem() {
     let folder = tempfile::tempdir().expect("a folder");
     for file in ["a.yaml", "b.yaml"] {

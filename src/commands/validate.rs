@@ -18,7 +18,7 @@ Examples:
   krowoc validate workflows/support-triage.yaml
   krowoc validate --format json workflows/ | jq -r '.[] | .file + \": \" + .message'
 
-Prompts are taken from the nearest `prompts` folder, beside a workflow file or above it.
+Prompts are taken from the nearest `prompts` folder, beside a workflow file or above it. \
 The exit code is 1 if there are problems.")]
 pub struct Validate {
     /// Workflow files, or folders of them
@@ -40,9 +40,8 @@ enum Format {
 impl Validate {
     pub fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let (files, unread) = workflow_files::find_all(&self.paths);
-        let mut checked = workflow_files::check(&files, &config.step_kinds());
-        checked.workflows.splice(0..0, unread.into_iter().map(|problem| Err(vec![problem])));
-        let problems = checked.problems();
+        let checked = workflow_files::check(&files, &config.step_kinds());
+        let problems: Vec<&Problem> = unread.iter().chain(checked.problems()).collect();
         match self.format {
             Format::Json => output::json(&problems)?,
             Format::Text => {
@@ -55,12 +54,14 @@ impl Validate {
     }
 }
 
+/// Counts the workflows that were found; a path that stands for none is a problem and no workflow.
 fn summary(checked: &[Outcome], problems: usize) -> String {
     let bad = checked.iter().filter(|outcome| outcome.is_err()).count();
-    if problems == 0 {
-        return format!("{} valid", count(checked.len(), "workflow"));
+    match (problems, checked.len()) {
+        (0, all) => format!("{} valid", count(all, "workflow")),
+        (problems, 0) => format!("{}; no workflow was found", count(problems, "problem")),
+        (problems, all) => format!("{}; {bad} of {} not valid", count(problems, "problem"), count(all, "workflow")),
     }
-    format!("{}; {} of {} not valid", count(problems, "problem"), bad, count(checked.len(), "workflow"))
 }
 
 /// Every problem with the line it stands in.
