@@ -44,6 +44,8 @@ pub struct RunDocument {
     pub more_failed_attempts: bool,
     /// What the steps used of models, by step, those in maps too.
     pub usage: Vec<StepUsage>,
+    /// The simulator answered calls of this run, as far as the latest thousand attempts tell.
+    pub simulated: bool,
     /// Steps that failed for good, those of map items too.
     pub dead_letters: Vec<LetterView>,
     /// There are earlier ones, which are left out: `krowoc dlq list --run RUN --after ID` has them.
@@ -66,13 +68,19 @@ impl RunDocument {
         let mut dead_letters = dead_letters::list(conn, scope, &filter, None, most).await?;
         let more_dead_letters = dead_letters.len() > MOST;
         dead_letters.truncate(MOST);
+        let usage = usage::by_step(conn, scope, run, &version.dag).await?;
+        let simulated = !usage.is_empty() && {
+            let latest = attempts::attempts(conn, scope, run, &version.dag, None, MOST as i64).await?;
+            latest.iter().any(|attempt| attempt.usage.as_ref().is_some_and(|usage| usage.simulated))
+        };
         Ok(Self {
             run: runs::show(conn, scope, run).await?,
             steps: steps::steps(conn, scope, run, &version.dag).await?,
             inside: inside::steps(conn, scope, run, &version.dag).await?,
             failed_attempts,
             more_failed_attempts: left_out > 0,
-            usage: usage::by_step(conn, scope, run, &version.dag).await?,
+            usage,
+            simulated,
             dead_letters,
             more_dead_letters,
         })
@@ -175,7 +183,8 @@ impl RunDocument {
         self.usage.iter().for_each(|step| total += step.tokens);
         let cached = if total.cached_input > 0 { format!(", {} of them cached", total.cached_input) } else { String::new() };
         let calls = count(total.calls as usize, "model call");
-        (total.calls > 0).then(|| format!("{calls}: {} tokens in{cached}, {} tokens out", total.input, total.output))
+        let simulated = if self.simulated { " (simulated)" } else { "" };
+        (total.calls > 0).then(|| format!("{calls}{simulated}: {} tokens in{cached}, {} tokens out", total.input, total.output))
     }
 
     fn took(&self) -> String {

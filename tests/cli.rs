@@ -147,7 +147,7 @@ async fn a_run_that_succeeds_prints_its_output_and_ends_with_0() {
     let document = document.expect(0, &[]).json();
     assert_eq!(document["status"], "succeeded");
     assert_eq!(document["input"], json!({"name": "Eve", "more": {"a": 1}}));
-    assert_eq!(document["output"]["greeting"], "Hello, Eve");
+    assert_eq!((&document["output"]["greeting"], &document["simulated"]), (&json!("Hello, Eve"), &json!(false)));
     let steps: Vec<_> = document["steps"].as_array().expect("steps").iter().map(|s| (s["path"].clone(), s["status"].clone())).collect();
     assert_eq!(steps, [(json!("each"), json!("succeeded")), (json!("greet"), json!("succeeded"))], "{document:#}");
     assert_eq!((&document["inside"][0]["step"], &document["inside"][0]["done"]), (&json!("each.double"), &json!(3)), "{document:#}");
@@ -195,9 +195,10 @@ async fn a_run_that_fails_ends_with_1_and_its_redrive_runs_what_had_failed() {
     let watched = place.krowoc(&["runs", "watch", &run]);
     signal(&worker, "-TERM");
     assert_eq!(worker.wait().expect("it ends").code(), Some(0));
-    watched.expect(0, &["✓ call attempt 4", "1 model call: ", "succeeded after"]);
+    watched.expect(0, &["✓ call attempt 4", "1 model call (simulated): ", "succeeded after"]);
     let document = place.krowoc(&["runs", "show", &run, "--json"]).json();
     assert_eq!((&document["status"], &document["generation"]), (&json!("succeeded"), &json!(2)), "{document:#}");
+    assert_eq!(document["simulated"], true, "{document:#}");
     let attempts: Vec<_> =
         document["steps"].as_array().expect("steps").iter().map(|s| (s["path"].clone(), s["attempts"].clone())).collect();
     assert!(attempts.contains(&(json!("before"), json!(1))) && attempts.contains(&(json!("call"), json!(4))), "{document:#}");
