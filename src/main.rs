@@ -29,7 +29,7 @@ use std::process::ExitCode;
 ///
 /// A workflow is a file; a run of it survives crashes, deploys and rate limits, and never pays for the same call twice.
 #[derive(Parser)]
-#[command(name = "krowoc", version, propagate_version = true, after_help = AFTER_HELP)]
+#[command(name = "krowoc", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -48,13 +48,14 @@ Environment:
   KROWOC_KEEP_RUNS   how long runs are kept after their end: `30d` (default: for ever)
   KROWOC_HOME        where the private PostgreSQL lives (default: the user's data folder)
   OPENAI_API_KEY     the key of the `openai` provider
-  OPENAI_BASE_URL    a server with OpenAI's protocol in its place (Ollama, vLLM, LiteLLM): `http://localhost:11434/v1`
+  OPENAI_BASE_URL    a server with OpenAI's protocol in its place (Ollama, vLLM, LiteLLM):
+                     `http://localhost:11434/v1`
   KROWOC_HTTP_ALLOW_PRIVATE
                      `true`: http steps may reach private addresses (default: false)
   KROWOC_LOG         what is logged: `info`, `krowoc_engine=debug`, … (default: info)
   KROWOC_LOG_FORMAT  `text` or `json` (default: text)
 
-The exit code is 0 for success, 1 for a failure that the output explains, 2 for a wrong command line;
+The exit code is 0 for success, 1 for a failure that the output explains, 2 for a wrong command line; \
 `run` and `runs watch` end with 3 for a cancelled run and 130 when they are interrupted.";
 
 fn main() -> ExitCode {

@@ -13,8 +13,8 @@ Examples:
   krowoc apply workflows/support-triage.yaml
   krowoc apply --json workflows/ | jq -r '.[] | select(.created) | .workflow'
 
-Everything is checked first; if any workflow has a problem, nothing is registered and the exit
-code is 1. A problem of a prompt that none of the workflows names is only reported. A file whose content was registered before stays the same version. Runs that have been
+Everything is checked first; if any workflow has a problem, nothing is registered and the exit code is 1. A problem of a prompt that \
+none of the workflows names is only reported. A file whose content was registered before stays the same version. Runs that have been \
 started keep the version that they were started with.")]
 pub struct Apply {
     /// Workflow files, or folders of them

@@ -19,7 +19,7 @@ Examples:
   krowoc bench latency --across
   krowoc bench backlog --history 1000000 --old-snapshot
 
-Each work takes less than a minute. It runs on a throw-away PostgreSQL of its own, or with DATABASE_URL in a scratch database on that
+Each work takes less than a minute. It runs on a throw-away PostgreSQL of its own, or with DATABASE_URL in a scratch database on that \
 server, and measures plain statements over the same kind of connection beside it: that is the floor.")]
 pub struct Bench {
     /// What to measure

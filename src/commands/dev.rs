@@ -33,8 +33,8 @@ Examples:
   krowoc dev
   krowoc dev my-project --port 0
 
-Runs everything that a project needs: the database (a private one, unless DATABASE_URL names another), HTTP on this machine only, and
-a worker for every queue that the workflows name. What is below workflows/ is registered, and again when it changes. A file with
+Runs everything that a project needs: the database (a private one, unless DATABASE_URL names another), HTTP on this machine only, and \
+a worker for every queue that the workflows name. What is below workflows/ is registered, and again when it changes. A file with \
 problems is reported, and its last good version stays. Ctrl-C drains the worker; a second one stops at once.")]
 pub struct Dev {
     /// The project: the folder that holds `workflows`

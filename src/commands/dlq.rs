@@ -97,7 +97,7 @@ Examples:
   krowoc dlq redrive --run 0198c0de-1234         every open one of a run
   krowoc dlq list --class overloaded --json | jq -r '.[].id' | xargs krowoc dlq redrive
 
-Redriving twice does nothing more. A newer version of the workflow does not apply: the run keeps
+Redriving twice does nothing more. A newer version of the workflow does not apply: the run keeps \
 its own. The exit code is 1 if any was refused.")]
 struct Redrive {
     /// Dead letters' ids, or their first 8 characters or more

@@ -11,7 +11,7 @@ Examples:
   DATABASE_URL=postgres://krowoc@db/krowoc krowoc migrate
   krowoc migrate --check || echo 'the schema is not this version of krowoc'
 
-All or nothing, and safe to repeat; the user needs the right to create a schema. A private
+All or nothing, and safe to repeat; the user needs the right to create a schema. A private \
 database is migrated by whichever command opens it.")]
 pub struct Migrate {
     /// Change nothing; the exit code is 1 if the schema is older or newer than this krowoc

@@ -36,15 +36,16 @@ Examples:
   krowoc run workflows/review.yaml --input @paper.json --json | jq .output
   krowoc run workflows/nightly.yaml --detach --idempotency-key nightly-2026-11-23
 
-The workflow is checked and registered, then a run of it is started, and this process carries out
-its steps until it has ended; workers on the same database may take some of them. Progress goes to standard error; the run's output goes
-to standard output, a text as it is, anything else as JSON.
+The workflow is checked and registered, then a run of it is started, and this process carries out its steps until it has ended; \
+workers on the same database may take some of them. Progress goes to standard error; the run's output goes to standard output, a text \
+as it is, anything else as JSON.
 
-Ctrl-C lets steps in flight end and leaves the run as it is: `krowoc worker` goes on with it.
-A second Ctrl-C stops at once.
+Linux takes no argument of 128 KiB or more: give a larger input as --input @FILE, a larger text as --set KEY=@FILE.
 
-The exit code is 0 if the run succeeded, 1 if it failed or could not be started, 3 if it was
-cancelled, 130 if it was interrupted and goes on later.")]
+Ctrl-C lets steps in flight end and leaves the run as it is: `krowoc worker` goes on with it. A second Ctrl-C stops at once.
+
+The exit code is 0 if the run succeeded, 1 if it failed or could not be started, 2 if the command line or the JSON of --input is \
+wrong, 3 if the run was cancelled, 130 if it was interrupted and goes on later.")]
 pub struct Run {
     /// The workflow file
     file: PathBuf,

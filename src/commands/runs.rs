@@ -109,7 +109,7 @@ struct Watch {
 Examples:
   krowoc runs cancel 0198c0de-1234
 
-Nothing new starts from then on; steps in flight are stopped by their workers. Cancelling twice
+Nothing new starts from then on; steps in flight are stopped by their workers. Cancelling twice \
 does nothing more.")]
 struct Cancel {
     /// The run's id, or its first 8 characters or more

@@ -17,8 +17,8 @@ Examples:
   krowoc serve --bind 0.0.0.0:7070
   curl -s http://127.0.0.1:7070/health/ready
 
-Serves /health/live, /health/ready and /metrics, and keeps the installation in order: overdue runs are stopped, leases of lost workers
-taken over, and runs that ended longer ago than KROWOC_KEEP_RUNS removed. Steps are carried out by `krowoc worker`. Any number of
+Serves /health/live, /health/ready and /metrics, and keeps the installation in order: overdue runs are stopped, leases of lost workers \
+taken over, and runs that ended longer ago than KROWOC_KEEP_RUNS removed. Steps are carried out by `krowoc worker`. Any number of \
 processes may serve. SIGTERM and Ctrl-C stop it when the requests under way have ended.")]
 pub struct Serve {
     /// Where to listen [default: KROWOC_BIND, else 127.0.0.1:7070]

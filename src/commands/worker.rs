@@ -24,7 +24,7 @@ Examples:
   krowoc worker --queue gpu --queue default --concurrency 64
   DATABASE_URL=postgres://krowoc@db/krowoc krowoc worker --drain 5m --bind 0.0.0.0:7071
 
-SIGTERM and Ctrl-C drain: no new steps start, those that run may end until --drain is over, the rest is given back for other
+SIGTERM and Ctrl-C drain: no new steps start, those that run may end until --drain is over, the rest is given back for other \
 workers. A second signal gives back at once. The exit code is 0 either way.")]
 pub struct Worker {
     /// A task queue to serve; may be given more than once, the more important first
