@@ -2,6 +2,7 @@
 //! is the truth, metrics have the names that are documented, a project under `krowoc dev` follows its files.
 
 mod dev;
+mod metrics;
 mod place;
 mod process;
 mod serve;
