@@ -3,7 +3,7 @@
 
 use crate::{
     output,
-    table::{clean, excerpt, span},
+    table::{clean, excerpt, span, wrapped},
     tree,
 };
 use chrono::{DateTime, Local, Utc};
@@ -108,13 +108,16 @@ fn clock(at: DateTime<Utc>) -> String {
 struct Tree {
     screen: MultiProgress,
     bars: Vec<ProgressBar>,
-    waits: Option<String>,
+    waits: Vec<String>,
     colour: bool,
 }
 
+/// Lines on a terminal are cut at its edge; a sentence is broken before that of most.
+const SENTENCE: usize = 78;
+
 impl Tree {
     fn new(colour: bool) -> Self {
-        Self { screen: MultiProgress::new(), bars: vec![], waits: None, colour }
+        Self { screen: MultiProgress::new(), bars: vec![], waits: vec![], colour }
     }
 }
 
@@ -135,7 +138,7 @@ impl Progress for Tree {
     }
 
     fn waits(&mut self, why: Option<String>) {
-        self.waits = why.map(|why| clean(&why));
+        self.waits = why.map(|why| wrapped(&clean(&why), SENTENCE).lines().map(str::to_owned).collect()).unwrap_or_default();
     }
 
     fn end(&mut self) {
