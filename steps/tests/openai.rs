@@ -141,9 +141,9 @@ async fn a_connection_that_fails_or_is_cut_is_a_network_error() {
     closed.address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let error = failed(&closed).await;
     assert_eq!(error.class, ErrorClass::Network, "refused");
-    assert!(error.message.starts_with(&format!("no connection to http://{}: ", closed.address)), "{error}");
+    assert!(error.message.starts_with(&format!("no connection to http://{}: Connection refused", closed.address)), "{error}");
     assert!(error.message.ends_with("(the address is that of OPENAI_BASE_URL)"), "{error}");
-    assert_eq!(error.message.to_lowercase().matches("refused").count(), 1, "{error}");
+    assert_eq!(error.message.matches("efused").count(), 1, "{error}");
 }
 
 #[tokio::test]

@@ -57,17 +57,18 @@ impl Client {
     }
 }
 
-/// An error with its causes.
+/// What the client says of every failure of a kind, which its class says already.
+const WRAPPERS: [&str; 5] =
+    ["error sending request", "client error (Connect)", "client error (SendRequest)", "tcp connect error", "error resolving DNS"];
+
+/// An error with its causes, each once and without the client's own words, unless there are no others.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
+    let causes: Vec<String> = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
+    let telling = causes.iter().filter(|cause| !WRAPPERS.contains(&cause.as_str()));
+    let text = telling.fold(String::new(), |text, cause| match (text.is_empty(), text.contains(cause)) {
+        (true, _) => cause.clone(),
+        (_, true) => text,
+        (_, false) => format!("{text}: {cause}"),
+    });
+    if text.is_empty() { causes.join(": ") } else { text }
 }
