@@ -241,7 +241,21 @@ fn syntax_problem(error: &serde_saphyr::Error, text: &str) -> Problem {
             .help("write the keys out, or put them under `defaults`"),
         other => Problem::new("yaml", "", message(other)),
     };
-    Problem { span: error.location().map(|l| span_in(text, l)), ..problem }
+    let span = error.location().map(|l| span_in(text, l));
+    let (before, after) = text.split_at(span.map_or(0, |span| span.offset));
+    let help = match problem.help {
+        // YAML takes the braces for mappings.
+        None if before.ends_with('$') && after.starts_with("{{") => {
+            Some("inside `{}` and `[]` an expression stands in quotes: `\"${{ … }}\"`".into())
+        }
+        None if is_indented_by_tab(before) => Some("indent with spaces".into()),
+        help => help,
+    };
+    Problem { span, help, ..problem }
+}
+
+fn is_indented_by_tab(before: &str) -> bool {
+    before.rsplit('\n').next().is_some_and(|line| line.contains('\t') && line.trim().is_empty())
 }
 
 /// The parser's message without the place, which the problem has itself.
@@ -254,7 +268,14 @@ fn message(error: &serde_saphyr::Error) -> String {
 
 fn span_in(text: &str, location: Location) -> Span {
     let span = location.span();
-    let offset = span.byte_offset().and_then(|o| usize::try_from(o).ok()).unwrap_or(0).min(text.len());
-    let length = span.byte_len().and_then(|l| usize::try_from(l).ok()).unwrap_or(0).min(text.len() - offset);
-    Span { line: location.line() as u32, column: location.column() as u32, offset, length }
+    // What the scanner itself refuses has its place in characters alone.
+    let bytes = |text: &str, chars: u64| text.chars().take(chars as usize).map(char::len_utf8).sum();
+    let (offset, length) = match span.byte_offset().zip(span.byte_len()) {
+        Some((offset, length)) => (text.len().min(offset as usize), length as usize),
+        None => {
+            let offset = bytes(text, span.offset());
+            (offset, bytes(&text[offset..], span.len()))
+        }
+    };
+    Span { line: location.line() as u32, column: location.column() as u32, offset, length: length.min(text.len() - offset) }
 }

@@ -266,6 +266,38 @@ fn what_yaml_has_beyond_json_is_refused_at_its_place() {
 }
 
 #[test]
+fn broken_yaml_is_shown_where_it_breaks() {
+    for (text, line, column, shown, says) in [
+        ("steps:\n  a:\n    transform: 1\n   b: 2\n", 4, 4, "b", "did not find expected key"),
+        ("steps:\n  a:\n    transform: 1\n     b: 2\n", 4, 7, ":", "not allowed in this context"),
+        ("name: x\ntitle: \"abc\nsteps: {}\n", 2, 8, "\"", "unclosed quote"),
+        ("name: x\nsteps:\n\ta: 1\n", 3, 2, "a", "indent with spaces"),
+        ("name: x\na: &\nb: 1\n", 2, 4, "&", "anchor"),
+        ("name: x\na: *nowhere\nb: 1\n", 2, 4, "*", "unknown anchor"),
+        ("name: x\na: [1, 2\nb: 3\n", 3, 2, ":", "illegal placement"),
+        ("name: x\na: {b: 1}}\nc: 3\n", 2, 10, "}", "misplaced bracket"),
+        ("name: x\na: [1\n", 2, 4, "[", "unclosed bracket"),
+        ("name: x\na: b: c\n", 2, 5, ":", "not allowed in this context"),
+        ("name: x\na: 1\na: 2\n", 3, 1, "a", "twice"),
+        ("name: x\na: 1\n---\nb: 2\n", 4, 1, "", "more than one document"),
+        ("steps: {a: {transform: ${{ input.x }}}}\n", 1, 25, "{", "an expression stands in quotes"),
+        ("steps:\n  a: {transform: ${{ input.x, b: 1}\n", 2, 19, "{", "an expression stands in quotes"),
+        ("steps:\n  a:\n    transform: \"${{ input.x }}\n", 3, 16, "\"", "unclosed quote"),
+        ("# äöü\nname: äß\na: [ä, ö\nb: 3\n", 4, 2, ":", "illegal placement"),
+        ("\u{feff}name: x\na: @b\n", 2, 4, "@", "unexpected character"),
+    ] {
+        let found = Source::parse("x.yaml", text).map(|s| s.json().to_string()).expect_err(text);
+        let [problem] = found.as_slice() else { panic!("{text}: {found:#?}") };
+        let span = problem.span.unwrap_or_else(|| panic!("{text}: {problem}"));
+        assert_eq!((span.line, span.column), (line, column), "{text}: {problem}");
+        assert_eq!(&text[span.offset..span.offset + span.length], shown, "{text}: {problem}");
+        assert!(problem.to_string().contains(says), "{text}: {problem}");
+        let before = &text[..span.offset];
+        assert_eq!(before.matches('\n').count() as u32 + 1, line, "{text}: offset and line say the same");
+    }
+}
+
+#[test]
 fn every_duplicate_key_is_named() {
     let found = Source::parse("x.yaml", "a: 1\na: 2\nb: {c: 1, c: 2}\na: 3\n").expect_err("duplicates");
     let places: Vec<_> = found.iter().map(|p| (p.pointer.as_str(), p.span.map_or(0, |s| s.line))).collect();
