@@ -32,6 +32,18 @@ const LATER: [&str; 23] = [
     "until",
 ];
 
+/// What other languages of workflows call our keys, where it does not look like them.
+const ELSEWHERE: [(&str, &str); 8] = [
+    ("retries", "retry"),
+    ("depends_on", "needs"),
+    ("if", "when"),
+    ("condition", "when"),
+    ("foreach", "map"),
+    ("for_each", "map"),
+    ("sleep", "wait"),
+    ("request", "http"),
+];
+
 /// A problem, and whether it is about the name at its place.
 pub(super) struct Finding {
     pub problem: Problem,
@@ -54,10 +66,19 @@ pub(super) fn unknown_key<'a>(pointer: String, known: impl Iterator<Item = &'a s
     if LATER.contains(&name.as_str()) {
         return problem.help(format!("this version of Krowoc does not have `{name}` yet"));
     }
-    match suggest(&name, known.clone()) {
-        Some(near) => problem.help(format!("did you mean `{near}`?")),
+    match meant(&name, known.clone()) {
+        Some(word) => problem.help(format!("did you mean `{word}`?")),
         None => problem.help(format!("known here: {}", known.collect::<Vec<_>>().join(", "))),
     }
+}
+
+/// The known key that a name most likely stands for: what other languages call it, or the nearest, slips in either included.
+pub(super) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let foreign = ELSEWHERE.iter().filter_map(|(theirs, ours)| Some((*theirs, known.clone().find(|key| key == ours)?)));
+    let all: Vec<(&str, &str)> = known.clone().map(|key| (key, key)).chain(foreign).collect();
+    let words = || all.iter().map(|(word, _)| *word);
+    let near = words().find(|word| *word == name).or_else(|| suggest(name, words()))?;
+    all.iter().find(|(word, _)| *word == near).map(|(_, ours)| *ours)
 }
 
 struct Explainer<'a> {
@@ -131,7 +152,11 @@ impl Explainer<'_> {
             Kind::Type { .. } => {
                 let expected = rule.and_then(|r| r.get("type")).map(expected).unwrap_or_else(|| "something else".into());
                 let expected = title.map_or(expected, str::to_owned);
-                Problem::new("type_mismatch", at, format!("expected {expected}, found {}", found(value)))
+                let problem = Problem::new("type_mismatch", at, format!("expected {expected}, found {}", found(value)));
+                match without_unit(error.schema_path().as_str(), value) {
+                    Some(meant) => problem.help(format!("write `{meant}`")),
+                    None => problem,
+                }
             }
             Kind::Enum { options } => unknown_value(at, value, options.as_array().map(Vec::as_slice).unwrap_or_default()),
             Kind::Constant { expected_value } => unknown_value(at, value, std::slice::from_ref(expected_value.as_ref())),
@@ -155,6 +180,17 @@ impl Explainer<'_> {
             Kind::UniqueItems => Problem::new("duplicate_element", at, format!("{} names something twice", subject(at))),
             _ => Problem::new("invalid_value", at, error.to_string()),
         }
+    }
+}
+
+/// What a number was meant for where a duration stands, or the bounds of a step's time.
+fn without_unit(schema_path: &str, value: &Value) -> Option<String> {
+    let seconds = value.as_u64()?;
+    let is_at = |name: &str| schema_path.strip_prefix("/$defs/").and_then(|path| path.strip_prefix(name)) == Some("/type");
+    match (is_at("Duration"), is_at("Timeout")) {
+        (true, _) => Some(format!("{seconds}s")),
+        (_, true) => Some(format!("{{attempt: {seconds}s}}")),
+        _ => None,
     }
 }
 

@@ -3,10 +3,9 @@
 
 use super::{
     Problem, defaults,
-    explain::{Finding, unknown_key},
+    explain::{Finding, meant, unknown_key},
     language_schema::IDENTIFIER,
     pointer,
-    suggest::suggest,
 };
 use crate::executor::StepKinds;
 use serde_json::{Map, Value};
@@ -133,7 +132,7 @@ impl Pass<'_> {
         }
         let mut misnamed = None;
         if present.is_empty() {
-            let position = unknown.iter().position(|key| suggest(key, COMMON.iter().copied()).is_none());
+            let position = unknown.iter().position(|key| meant(key, COMMON.into_iter()).is_none());
             misnamed = position.map(|p| unknown.remove(p));
         }
         for key in unknown {
