@@ -24,8 +24,9 @@ pub enum Error {
     #[error("the lease was lost")]
     LeaseLost,
     /// The database refused or could not be reached.
+    // Said by this error and therefore no `source` of it: a chain of causes would name it twice.
     #[error("database: {0}")]
-    Store(#[from] sqlx::Error),
+    Store(sqlx::Error),
     /// The database's schema is not the one this binary knows.
     #[error("{0}")]
     Schema(String),
@@ -41,6 +42,12 @@ impl Error {
     /// Shorthand for [`Error::NotFound`].
     pub fn not_found(what: &'static str, name: impl ToString) -> Self {
         Self::NotFound { what, name: name.to_string() }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error)
     }
 }
 
@@ -146,5 +153,18 @@ impl ErrorClass {
 impl std::fmt::Display for ErrorClass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_of_causes_names_each_once() {
+        let error = Error::from(sqlx::Error::Io(std::io::Error::other("no route")));
+        let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source()).map(|e| e.to_string());
+        let said = chain.collect::<Vec<_>>().join(": ");
+        assert_eq!(said.matches("no route").count(), 1, "{said}");
     }
 }
