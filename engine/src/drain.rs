@@ -35,6 +35,8 @@ pub(crate) enum Act {
     Used(u64, u64),
     Fail(ErrorClass),
     Later(Duration),
+    /// A limit that is over then.
+    Limited(Duration),
     /// A map's items; with keys.
     Items(usize, bool),
     /// A map's items by their keys.
@@ -257,6 +259,10 @@ impl Drain {
         match act {
             Some(Act::Ok(output)) => ok(output),
             Some(Act::Fail(class)) => failed(class),
+            Some(Act::Limited(after)) => {
+                let error = StepError::new(ErrorClass::RateLimited, "as scripted").retry_after(Some(after));
+                Outcome::Failed { error, input: None }
+            }
             Some(Act::Later(after)) => Outcome::Sleep(Wake::After(after)),
             Some(Act::Used(input, output)) => {
                 let usage = Usage { model: "m".into(), input_tokens: input, output_tokens: output, ..Usage::default() };

@@ -71,6 +71,7 @@ fn word(reason: Reason) -> &'static str {
     match reason {
         Reason::Leased => "runs",
         Reason::Aborting => "is stopped",
+        Reason::WorkerSilent => "has a silent worker",
         Reason::NoWorker => "has no worker",
         Reason::Ready => "is ready",
         Reason::Backoff => "waits to try again",

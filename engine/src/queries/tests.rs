@@ -1,12 +1,14 @@
 //! What people see of runs in every state of theirs.
 
+mod why;
+
 use super::{
     attempts::{attempts, without_result},
     dead_letters, events, inside, queues,
     runs::{self, RunFilter, RunState},
     steps::{self, StepStatus, WaitReason},
     usage,
-    why::{Reason, why},
+    why::{Reason, why as why_of},
     workflows,
 };
 use crate::{
@@ -41,14 +43,15 @@ async fn a_run_is_queued_until_something_of_it_is_claimed() {
     let (run, version) = d.start("  a: {t: 1}\n").await;
     let shown = runs::show(&mut d.conn, &d.scope, run).await.expect("a run");
     assert_eq!((shown.run.status, shown.input.as_str(), shown.run.generation), (RunState::Queued, "{}", 1));
-    let sentence = why(&mut d.conn, &d.scope, run, &version.dag).await.expect("why").sentence;
+    let sentence = why_of(&mut d.conn, &d.scope, run, &version.dag).await.expect("why").sentence;
     assert!(sentence.contains("`a` has been waiting") && sentence.contains("a free slot"), "{sentence}");
     sqlx::query("UPDATE krowoc.worker SET seen_at = now() - interval '2 min'").execute(&mut d.conn).await.expect("silenced");
-    let view = why(&mut d.conn, &d.scope, run, &version.dag).await.expect("why");
+    let view = why_of(&mut d.conn, &d.scope, run, &version.dag).await.expect("why");
     assert_eq!(view.waits[0].reason, Reason::NoWorker, "{}", view.sentence);
+    d.sql("UPDATE krowoc.worker SET seen_at = now()").await;
     let held = d.claim().await.expect("a claim");
     assert_eq!(runs::show(&mut d.conn, &d.scope, run).await.expect("a run").run.status, RunState::Running);
-    let view = why(&mut d.conn, &d.scope, run, &version.dag).await.expect("why");
+    let view = why_of(&mut d.conn, &d.scope, run, &version.dag).await.expect("why");
     assert_eq!(view.waits[0].reason, Reason::Leased);
     assert!(view.sentence.contains("worker `drain`"), "{}", view.sentence);
     let queue = queues::queues(&mut d.conn).await.expect("queues").remove(0);
@@ -56,7 +59,7 @@ async fn a_run_is_queued_until_something_of_it_is_claimed() {
     d.carry_out(held).await;
     let shown = runs::show(&mut d.conn, &d.scope, run).await.expect("a run");
     assert_eq!(shown.run.status, RunState::Succeeded);
-    let sentence = why(&mut d.conn, &d.scope, run, &version.dag).await.expect("why").sentence;
+    let sentence = why_of(&mut d.conn, &d.scope, run, &version.dag).await.expect("why").sentence;
     assert!(sentence.starts_with("The run succeeded"), "{sentence}");
     d.done().await;
 }
@@ -74,7 +77,7 @@ async fn another_workspace_sees_nothing() {
     assert!(matches!(steps::output(conn, &other, run, dag, &path("a")).await, Err(Error::NotFound { .. })));
     assert!(matches!(events::events(conn, &other, run, dag, 0, 9).await, Err(Error::NotFound { .. })));
     assert!(matches!(attempts(conn, &other, run, dag, None, 9).await, Err(Error::NotFound { .. })));
-    assert!(matches!(why(conn, &other, run, dag).await, Err(Error::NotFound { .. })));
+    assert!(matches!(why_of(conn, &other, run, dag).await, Err(Error::NotFound { .. })));
     assert!(matches!(without_result(conn, &other, run, dag, 9).await, Err(Error::NotFound { .. })));
     assert!(matches!(usage::by_step(conn, &other, run, dag).await, Err(Error::NotFound { .. })));
     assert!(matches!(inside::steps(conn, &other, run, dag).await, Err(Error::NotFound { .. })));
@@ -189,7 +192,7 @@ async fn waiting_steps_say_for_what_and_until_when() {
     let reasons: Vec<_> = shown.iter().map(|s| (s.status, s.waiting.map(|w| w.reason), s.attempts)).collect();
     assert_eq!(reasons, [(StepStatus::Waiting, Some(WaitReason::Backoff), 1), (StepStatus::Waiting, Some(WaitReason::Timer), 1)]);
     assert!(shown.iter().all(|s| s.waiting.is_some_and(|w| w.until.is_some())));
-    let view = why(&mut d.conn, &d.scope, run, &version.dag).await.expect("why");
+    let view = why_of(&mut d.conn, &d.scope, run, &version.dag).await.expect("why");
     assert_eq!(view.live, 2);
     assert!(view.sentence.starts_with("`a` waits another "), "{}", view.sentence);
     cancel_run(&mut d.conn, &d.scope, run).await.expect("cancelled");

@@ -66,7 +66,7 @@ pub(crate) async fn lock_lanes(conn: &mut PgConnection, run: RunId, finish: i16)
 pub(crate) async fn back_to_items(conn: &mut PgConnection, run: RunId, scope: &ScopePath, lane: i32) -> Result<bool, sqlx::Error> {
     let done = sqlx::query!(
         "UPDATE krowoc.lane SET attempt = CASE state WHEN 'items' THEN attempt ELSE attempt + 1 END, state = 'items', phase = 0, token = NULL, worker = NULL,
-           lease_until = NULL, failures = 0, losses = 0
+           lease_until = NULL, failures = 0, losses = 0, ready_at = CASE state WHEN 'items' THEN ready_at ELSE krowoc.now() END
          WHERE run_id = $1 AND scope = $2 AND lane = $3",
         run.0,
         &scope.0,
