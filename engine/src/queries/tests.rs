@@ -1,5 +1,6 @@
 //! What people see of runs in every state of theirs.
 
+mod ended;
 mod why;
 
 use super::{
