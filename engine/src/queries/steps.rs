@@ -213,8 +213,11 @@ impl Viewer<'_> {
         let result = self.stored.results.get(scope).and_then(|r| r.get(&ix));
         let lane = self.stored.lanes.get(scope).and_then(|l| l.get(&(ix.0 as i16)));
         let tried = self.stored.tried.get(&(scope.clone(), ix));
+        let map = self.maps.get(&(scope.clone(), ix));
         let (status, waiting) = match (state, lane) {
             (StepState::Live, Some(lane)) => doing(lane),
+            // A map of a run that is being stopped has no lane any more, but is not over before the attempts inside it are.
+            (StepState::Live, None) if map.is_some_and(|map| map.running > 0) => waits(WaitReason::Items, None),
             (StepState::Live | StepState::Pending, _) if over => (StepStatus::Cancelled, None),
             // Live without a lane: its item has been claimed and its first lanes are about to be opened.
             (StepState::Live, None) => (StepStatus::Ready, None),
@@ -235,12 +238,7 @@ impl Viewer<'_> {
             tokens: tokens(result, tried),
             class: result.and_then(|r| r.error.as_ref()).map(|e| e.class),
             error: result.and_then(|r| r.error.clone()),
-            items: self.maps.get(&(scope.clone(), ix)).map(|m| MapProgress {
-                total: m.total,
-                done: m.done,
-                failed: m.failed,
-                running: m.running,
-            }),
+            items: map.map(|m| MapProgress { total: m.total, done: m.done, failed: m.failed, running: m.running }),
         }
     }
 }
@@ -258,16 +256,19 @@ fn item_status(steps: &[StepView], end: Option<FrameEnd>) -> StepStatus {
 }
 
 fn doing(lane: &LaneRow) -> (StepStatus, Option<Waiting>) {
-    let wait = |reason, until| (StepStatus::Waiting, Some(Waiting { reason, until }));
     match lane.state.as_str() {
         "leased" | "aborting" => (StepStatus::Running, None),
-        "backoff" => wait(WaitReason::Backoff, Some(lane.ready_at)),
-        "deferred" => wait(WaitReason::Deferred, Some(lane.ready_at)),
-        "timer" => wait(WaitReason::Timer, Some(lane.ready_at)),
-        "items" => wait(WaitReason::Items, None),
-        "held" => wait(WaitReason::Concurrency, None),
+        "backoff" => waits(WaitReason::Backoff, Some(lane.ready_at)),
+        "deferred" => waits(WaitReason::Deferred, Some(lane.ready_at)),
+        "timer" => waits(WaitReason::Timer, Some(lane.ready_at)),
+        "items" => waits(WaitReason::Items, None),
+        "held" => waits(WaitReason::Concurrency, None),
         _ => (StepStatus::Ready, None),
     }
+}
+
+fn waits(reason: WaitReason, until: Option<DateTime<Utc>>) -> (StepStatus, Option<Waiting>) {
+    (StepStatus::Waiting, Some(Waiting { reason, until }))
 }
 
 fn settled(state: StepState) -> StepStatus {

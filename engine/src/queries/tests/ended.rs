@@ -70,3 +70,30 @@ async fn when_its_time_is_up() {
     nothing_lives(&mut d, run, &version).await;
     d.done().await;
 }
+
+/// Whoever prints a map when it is over prints what is inside it for the last time.
+#[tokio::test]
+async fn a_map_is_not_over_while_an_attempt_inside_it_is_in_flight() {
+    let mut d = Drain::new().await;
+    let (run, version) = d.start(NESTED).await;
+    let held = loop {
+        let claimed = d.claim().await.expect("a claim");
+        match claimed.lease.scope.segments().count() {
+            2 => break claimed,
+            _ => assert_eq!(d.carry_out(claimed).await, 0),
+        }
+    };
+    let (_, item) = held.lease.scope.segments().next().expect("an item of `m`");
+    cancel_run(&mut d.conn, &d.scope, run).await.expect("stopping");
+    let own = steps::steps(&mut d.conn, &d.scope, run, &version.dag).await.expect("steps");
+    let shown: Vec<_> = own.iter().map(|s| (s.path.as_str(), s.status, s.items.map(|i| i.running))).collect();
+    assert_eq!(shown, [("m", StepStatus::Waiting, Some(1)), ("z", StepStatus::Cancelled, None)]);
+    let items = steps::items(&mut d.conn, &d.scope, run, &version.dag, &path("m"), None, 9).await.expect("items");
+    for shown in items {
+        let due = if shown.number == item { StepStatus::Waiting } else { StepStatus::Cancelled };
+        assert_eq!((shown.steps[1].id.as_str(), shown.steps[1].status, shown.status), ("n", due, due), "{shown:#?}");
+    }
+    d.carry_out(held).await;
+    nothing_lives(&mut d, run, &version).await;
+    d.done().await;
+}
