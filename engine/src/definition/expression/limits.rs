@@ -8,8 +8,9 @@ use minijinja::{
 };
 use std::sync::Arc;
 
-/// Fuel for one render, all expressions of the template together (see `meter`). One unit pays for one instruction, two items or 64 bytes: enough to handle texts of ten megabytes and lists
-/// of a hundred thousand items, and spent within a second even by a build without optimisation (a tenth of that with it).
+/// Fuel for one render, all expressions of the template together (see `meter`). One unit pays for one instruction, two items or 64 bytes:
+/// enough to handle texts of ten megabytes and lists of a hundred thousand items, and spent within a second even by a build without
+/// optimisation (a tenth of that with it).
 pub(in crate::definition) const FUEL: u64 = 500_000;
 
 /// The most that one render may produce, in bytes of JSON: far above any model's context, far below what hurts a worker.

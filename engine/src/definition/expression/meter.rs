@@ -10,8 +10,9 @@ pub(super) const SPENT: &str = "__spent";
 const CHARGE: &str = "__charge";
 const METER: &str = "__meter";
 
-/// What each item of a map may cost on average: enough for texts of a hundred kilobytes.
-const FUEL_PER_ITEM: u64 = 2_000;
+/// What each item of a map may cost on average: enough to look through an output of fifty kilobytes several times. Two milliseconds of a
+/// build with optimisation, so little beside the steps of an item; a hundred thousand items take minutes at worst.
+const FUEL_PER_ITEM: u64 = 10_000;
 
 /// What renders of one template may cost together, beside the bound that each of them has.
 #[derive(Debug)]

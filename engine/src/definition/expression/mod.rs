@@ -27,7 +27,7 @@ use crate::payload::Payload;
 use compiled::Compiled;
 use serde_json::{Map, Value};
 use std::fmt::Write;
-use value::Room;
+use value::{Room, TOO_MUCH};
 
 /// A JSON value whose strings may hold expressions, compiled.
 #[derive(Debug)]
@@ -198,7 +198,11 @@ fn within<T>(budget: &mut Budget, render: impl FnOnce(&mut Room) -> Result<T, Ex
     let mut room = Room::with_spent(before);
     let rendered = render(&mut room);
     budget.take(room.spent.saturating_sub(before));
-    rendered
+    rendered.map_err(|error| match before {
+        0 => error,
+        // By itself it may be cheap.
+        _ => ExpressionError { message: error.message.replace(TOO_MUCH, &format!("{TOO_MUCH}, with the items before it")), ..error },
+    })
 }
 
 fn text(pointer: &str, parts: &[Part], bindings: &Bindings, room: &mut Room) -> Result<String, ExpressionError> {

@@ -4,7 +4,7 @@ use super::limits::{FUEL, MAX_DEPTH, MAX_OUTPUT};
 use minijinja::{Value, value::ValueKind};
 use serde_json::{Map, Number, Value as Json};
 
-const TOO_MUCH: &str = "it takes too much work or memory";
+pub(super) const TOO_MUCH: &str = "it takes too much work or memory";
 
 /// What a render may still produce, and what its expressions have cost so far.
 pub(in crate::definition) struct Room {
