@@ -137,7 +137,7 @@ impl Reopening {
         if self.header.status.on(RunEvent::Redrive).is_err() {
             return Ok(Some(match self.header.status {
                 RunStatus::Cancelling => format!("run {run} is being stopped"),
-                status => format!("run {run} has {}; fork it instead", past(status)),
+                status => format!("run {run} has {}; start a new run instead", past(status)),
             }));
         }
         let mut at = Some(scope.clone());
@@ -145,7 +145,7 @@ impl Reopening {
             // In a run that ran out of time steps were stopped: it can't go on as if they had never been started.
             let over = !self.scopes.contains_key(&scope) && !self.is_bare(&scope)?;
             if over && self.end_of(&scope)?.is_none() {
-                return Ok(Some(format!("steps of run {run} were stopped when it ended; fork it instead")));
+                return Ok(Some(format!("steps of run {run} were stopped when it ended; start a new run instead")));
             }
             at = match scope.parent() {
                 None => None,
@@ -154,8 +154,10 @@ impl Reopening {
                     match self.result(&outer, map) {
                         Some(Ended::Failed) => {}
                         None if self.maps.contains_key(&(outer.clone(), map)) => {}
-                        Some(_) => return Ok(Some(format!("map `{name}` has succeeded in spite of this failure; fork run {run} instead"))),
-                        None => return Ok(Some(format!("map `{name}` of run {run} was stopped; fork the run instead"))),
+                        Some(_) => {
+                            return Ok(Some(format!("map `{name}` has succeeded in spite of this failure; start a new run instead")));
+                        }
+                        None => return Ok(Some(format!("map `{name}` of run {run} was stopped; start a new run instead"))),
                     }
                     Some(outer)
                 }

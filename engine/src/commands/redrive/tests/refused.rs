@@ -27,7 +27,7 @@ async fn what_may_not_be_redriven_is_refused_and_left_as_it_was() {
     }
     assert_eq!(status(&mut d, run).await, RunState::Cancelled);
     let refused = redrive_one(&mut d, "b").await;
-    assert!(matches!(&refused, Redrive::Refused(Error::Conflict(why)) if why.contains("fork")), "{refused:?}");
+    assert!(matches!(&refused, Redrive::Refused(Error::Conflict(why)) if why.ends_with("start a new run instead")), "{refused:?}");
 
     let other = crate::id::Scope { workspace: crate::id::WorkspaceId(99), ..d.scope.clone() };
     let id = letter(&mut d, "b").await;
