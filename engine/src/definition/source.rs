@@ -242,7 +242,7 @@ fn syntax_problem(error: &serde_saphyr::Error, text: &str) -> Problem {
         other => Problem::new("yaml", "", message(other)),
     };
     let span = error.location().map(|l| span_in(text, l));
-    let (before, after) = text.split_at(span.map_or(0, |span| span.offset));
+    let (before, after) = span.and_then(|span| text.split_at_checked(span.offset)).unwrap_or_default();
     let help = match problem.help {
         // YAML takes the braces for mappings.
         None if before.ends_with('$') && after.starts_with("{{") => {

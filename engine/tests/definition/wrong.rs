@@ -342,3 +342,13 @@ fn a_prompt_that_is_broken_keeps_its_own_place() {
         [(Some("prompts/greet.md"), "/steps/a/llm/prompt")]
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_wrong_has_a_place_in_the_text(text in "[-?:,\\[\\]{}#&*!|>'\"%@` \t\n\u{feff}aä€$<]{0,40}") {
+        for problem in Source::parse("x.yaml", &text).err().into_iter().flatten() {
+            let shown = problem.span.map(|span| text.get(span.offset..span.offset + span.length));
+            proptest::prop_assert!(shown != Some(None), "{text:?}: {problem:?}");
+        }
+    }
+}
