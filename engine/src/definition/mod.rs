@@ -21,7 +21,6 @@ mod references;
 mod schema;
 mod sole;
 mod source;
-mod source_node;
 mod structure;
 mod suggest;
 mod workflow;
