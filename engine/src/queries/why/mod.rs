@@ -1,5 +1,5 @@
-//! Why a run is not further: one sentence, and what each of its live steps is doing or waiting for. [`lane`] reads them and says it of each,
-//! [`words`] says it of the run.
+//! Why a run is not further: one sentence, and what each of its live steps is doing or waiting for. `lane` reads them and says it of each,
+//! `words` says it of the run.
 
 mod lane;
 mod words;
