@@ -139,7 +139,8 @@ END $$;
 
 -- Claims up to `want` steps of the queues, in their order. Within a queue by priority, then age; where both plain steps and map items
 -- wait, the more urgent kind is sure of three quarters and the other of one, on average also when a single step is wanted: `luck`, from
--- [0, 1), rounds. When all that was wanted was found, a row without a run tells the highest priority among what still waits.
+-- [0, 1), rounds. A row without a run tells what is left: when all that was wanted was found, the highest priority among what still waits;
+-- else in how many milliseconds the next timer is due.
 CREATE FUNCTION krowoc.claim_v1(queues smallint[], want int, luck float8, tok bigint, wrk int, lease float8)
 RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step smallint, phase smallint, attempt int, failures smallint, losses smallint,
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea, bundle int)
@@ -147,7 +148,7 @@ LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enab
 #variable_conflict use_column
 DECLARE
   t timestamptz := krowoc.now(); until timestamptz := t + make_interval(secs => lease);
-  got int := 0; n int; q smallint; plain int; sp krowoc.span; item_priority smallint; head smallint; top smallint;
+  got int := 0; n int; q smallint; plain int; sp krowoc.span; item_priority smallint; head smallint; top smallint; due timestamptz; soonest timestamptz;
 BEGIN
   FOREACH q IN ARRAY queues LOOP
     EXIT WHEN got >= want;
@@ -194,11 +195,15 @@ BEGIN
       SELECT s.priority INTO item_priority FROM krowoc.span s WHERE s.queue = q AND (s.permits IS NULL OR s.permits > 0) AND NOT s.held ORDER BY s.priority DESC, s.ready_at LIMIT 1;
       top := greatest(top, head, item_priority);
     END LOOP;
-    IF top IS NOT NULL THEN
-      priority := top;
-      RETURN NEXT;
-    END IF;
+  ELSE
+    FOREACH q IN ARRAY queues LOOP
+      SELECT l.ready_at INTO due FROM krowoc.lane l WHERE l.state IN ('backoff', 'deferred', 'timer') AND l.queue = q ORDER BY l.ready_at LIMIT 1;
+      soonest := least(soonest, due);
+    END LOOP;
   END IF;
+  priority := top;
+  overdue_ms := greatest(0, ceil(extract(epoch FROM soonest - t) * 1000));
+  IF priority IS NOT NULL OR overdue_ms IS NOT NULL THEN RETURN NEXT; END IF;
 END $$;
 
 -- The same for a worker that serves one run only.
@@ -229,6 +234,11 @@ BEGIN
     GET DIAGNOSTICS n = ROW_COUNT;
     got := got + n;
   END LOOP;
+  IF got < want THEN
+    SELECT greatest(0, ceil(extract(epoch FROM min(l.ready_at) - t) * 1000)) INTO overdue_ms FROM krowoc.lane l
+      WHERE l.run_id = run AND l.queue = ANY (queues) AND l.state IN ('backoff', 'deferred', 'timer');
+    IF overdue_ms IS NOT NULL THEN RETURN NEXT; END IF;
+  END IF;
 END $$;
 
 -- Is a scope in an item that a map around it holds back?

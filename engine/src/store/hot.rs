@@ -6,7 +6,10 @@ use crate::{
     payload::Payload,
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// Who leases what in a transaction, and for how long.
@@ -136,10 +139,30 @@ pub(crate) fn is_fenced(error: &sqlx::Error) -> bool {
 }
 
 /// What a claim brought.
+#[derive(Default)]
 pub(crate) struct Claim {
     pub leased: Vec<Claimed>,
     /// The highest priority among what still waits, when everything wanted was found.
     pub left: Option<i16>,
+    /// When the next timer is due, when less was found than wanted.
+    pub due_in: Option<Duration>,
+}
+
+impl Claim {
+    fn read(rows: &[PgRow], token: i64) -> Result<Self, sqlx::Error> {
+        let mut claim = Self { leased: Vec::with_capacity(rows.len()), ..Self::default() };
+        for row in rows {
+            match row.try_get::<Option<Uuid>, _>("run_id")? {
+                Some(_) => claim.leased.push(Claimed::read(row, token)?),
+                None => {
+                    claim.left = row.try_get("priority")?;
+                    let due_in: Option<i64> = row.try_get("overdue_ms")?;
+                    claim.due_in = due_in.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()));
+                }
+            }
+        }
+        Ok(claim)
+    }
 }
 
 /// Claims up to `want` steps of the queues. `luck`, from [0, 1), rounds the shares of plain steps and map items.
@@ -153,24 +176,11 @@ pub(crate) async fn claim(conn: &mut PgConnection, queues: &[i16], want: usize, 
         .bind(by.lease_s)
         .fetch_all(conn)
         .await?;
-    let mut claim = Claim { leased: Vec::with_capacity(rows.len()), left: None };
-    for row in &rows {
-        match row.try_get::<Option<Uuid>, _>("run_id")? {
-            Some(_) => claim.leased.push(Claimed::read(row, by.token)?),
-            None => claim.left = row.try_get("priority")?,
-        }
-    }
-    Ok(claim)
+    Claim::read(&rows, by.token)
 }
 
 /// Claims up to `want` steps of one run.
-pub(crate) async fn claim_run(
-    conn: &mut PgConnection,
-    run: RunId,
-    queues: &[i16],
-    want: usize,
-    by: Holder,
-) -> Result<Vec<Claimed>, sqlx::Error> {
+pub(crate) async fn claim_run(conn: &mut PgConnection, run: RunId, queues: &[i16], want: usize, by: Holder) -> Result<Claim, sqlx::Error> {
     let rows = sqlx::query("SELECT * FROM krowoc.claim_run_v1($1, $2, $3, $4, $5, $6)")
         .bind(run.0)
         .bind(queues)
@@ -180,7 +190,7 @@ pub(crate) async fn claim_run(
         .bind(by.lease_s)
         .fetch_all(conn)
         .await?;
-    rows.iter().map(|row| Claimed::read(row, by.token)).collect()
+    Claim::read(&rows, by.token)
 }
 
 /// Applies transitions; lanes of maps whose last item ended, and further items of maps that go on, come back leased.

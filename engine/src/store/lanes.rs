@@ -5,7 +5,7 @@ use crate::{
     id::{RunId, ScopePath, VersionId},
     lifecycle::Counters,
 };
-use sqlx::{PgConnection, postgres::types::PgInterval};
+use sqlx::PgConnection;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
@@ -212,36 +212,15 @@ pub(crate) struct HeldLane {
     pub bundle: Option<i32>,
 }
 
-/// The highest priority among ready steps and items of the queues, and when the next timer is due (seconds from now, at least 0).
-pub(crate) async fn outlook(conn: &mut PgConnection, queues: &[i16]) -> Result<(Option<i16>, Option<f64>), sqlx::Error> {
-    let row = sqlx::query!(
-        "SELECT (SELECT max(p.top) FROM unnest($1::smallint[]) AS q(id) CROSS JOIN LATERAL (
-                   (SELECT l.priority AS top FROM krowoc.lane l WHERE l.queue = q.id AND l.state = 'ready' ORDER BY l.priority DESC, l.ready_at LIMIT 1)
-                   UNION ALL
-                   (SELECT s.priority FROM krowoc.span s WHERE s.queue = q.id AND (s.permits IS NULL OR s.permits > 0) AND NOT s.held ORDER BY s.priority DESC, s.ready_at LIMIT 1)) p) AS top,
-                (SELECT min(d.due) FROM unnest($1::smallint[]) AS q(id) CROSS JOIN LATERAL (
-                   SELECT l.ready_at AS due FROM krowoc.lane l WHERE l.queue = q.id AND l.state IN ('backoff', 'deferred', 'timer') ORDER BY l.ready_at LIMIT 1) d)
-                   - krowoc.now() AS due",
+/// The highest priority among ready steps and items of the queues.
+pub(crate) async fn most_urgent(conn: &mut PgConnection, queues: &[i16]) -> Result<Option<i16>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT max(p.top) FROM unnest($1::smallint[]) AS q(id) CROSS JOIN LATERAL (
+           (SELECT l.priority AS top FROM krowoc.lane l WHERE l.queue = q.id AND l.state = 'ready' ORDER BY l.priority DESC, l.ready_at LIMIT 1)
+           UNION ALL
+           (SELECT s.priority FROM krowoc.span s WHERE s.queue = q.id AND (s.permits IS NULL OR s.permits > 0) AND NOT s.held ORDER BY s.priority DESC, s.ready_at LIMIT 1)) p",
         queues
     )
     .fetch_one(conn)
-    .await?;
-    Ok((row.top, row.due.map(seconds)))
-}
-
-/// When the next timer of a run is due, in seconds from now, at least 0.
-pub(crate) async fn next_timer(conn: &mut PgConnection, run: RunId, queues: &[i16]) -> Result<Option<f64>, sqlx::Error> {
-    let due = sqlx::query_scalar!(
-        "SELECT min(ready_at) - krowoc.now() AS due FROM krowoc.lane
-         WHERE run_id = $1 AND queue = ANY ($2) AND state IN ('backoff', 'deferred', 'timer')",
-        run.0,
-        queues
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok(due.map(seconds))
-}
-
-fn seconds(interval: PgInterval) -> f64 {
-    (interval.microseconds as f64 / 1e6 + f64::from(interval.days) * 86_400.0).max(0.0)
+    .await
 }

@@ -53,7 +53,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
         if want == 0 {
             continue;
         }
-        let got = match claim(shared, conn, want).await {
+        let Got { steps: got, due } = match claim(shared, conn, want).await {
             Ok(got) => got,
             Err(e) => {
                 shared.free_slots(want);
@@ -81,26 +81,26 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
             workers::mark(conn, shared.worker, true).await?;
             continue;
         }
-        let due = match shared.config.serves {
-            Serves::Everything => lanes::outlook(conn, &shared.queues).await?.1,
-            Serves::OneRun => match shared.only.get() {
-                Some(run) => lanes::next_timer(conn, *run, &shared.queues).await?,
-                None => None,
-            },
-        };
-        let due = [due.map(Duration::from_secs_f64), shared.take_due()].into_iter().flatten().min();
-        woken(shared, due.unwrap_or(shared.config.poll).min(shared.config.poll)).await;
+        let timer = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let pause = [timer, shared.take_due()].into_iter().flatten().fold(shared.config.poll, Duration::min);
+        woken(shared, pause).await;
     }
 }
 
-async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<usize> {
+/// What came of a claim: steps that are on their way, and when the next timer is due.
+struct Got {
+    steps: usize,
+    due: Option<Instant>,
+}
+
+async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<Got> {
     let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
     let asked = Instant::now();
-    let Claim { leased, left } = match shared.config.serves {
+    let Claim { leased, left, due_in } = match shared.config.serves {
         Serves::Everything => hot::claim(conn, &shared.queues, want, shared.chance(), by).await?,
         Serves::OneRun => match shared.only.get() {
-            Some(run) => Claim { leased: hot::claim_run(conn, *run, &shared.queues, want, by).await?, left: None },
-            None => Claim { leased: vec![], left: None },
+            Some(run) => hot::claim_run(conn, *run, &shared.queues, want, by).await?,
+            None => Claim::default(),
         },
     };
     shared.stats.claims.fetch_add(1, Relaxed);
@@ -118,13 +118,13 @@ async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<
             }
         }
     }
-    let mut got = 0;
+    let mut steps = 0;
     for Claimed { lease, state } in leased {
         let Some(version) = shared.registry.versions.get(lease.version) else { continue };
-        got += 1;
+        steps += 1;
         shared.dispatch_claimed(lease, version, state, asked);
     }
-    Ok(got)
+    Ok(Got { steps, due: due_in.map(|due_in| asked + due_in) })
 }
 
 /// Every slot is taken. Once a second, see whether something more urgent waits than what goes on here.
@@ -133,7 +133,7 @@ async fn wait_for_slot(shared: &Shared, conn: &mut PgConnection) -> Result<()> {
         () = shared.freed.notified() => {}
         () = shared.stopping.cancelled() => {}
         () = tokio::time::sleep(Duration::from_secs(1)) => {
-            let (top, _) = lanes::outlook(conn, &shared.queues).await?;
+            let top = lanes::most_urgent(conn, &shared.queues).await?;
             shared.urgent.store(top.unwrap_or(i16::MIN), Relaxed);
         }
     }

@@ -30,8 +30,8 @@ pub(super) async fn execute(shared: &Arc<Shared>, job: Arc<Job>) -> Outcome {
         return ended.unwrap_or_else(|panic| panicked(&job, &panic_message(panic.as_ref())));
     }
     let task = {
-        let (shared, job) = (shared.clone(), job.clone());
-        AbortOnDropHandle::new(tokio::spawn(async move { attempt(&shared, &job).await }.in_current_span()))
+        let (within, job) = (shared.clone(), job.clone());
+        AbortOnDropHandle::new(shared.runtime.spawn(async move { attempt(&within, &job).await }.in_current_span()))
     };
     tokio::select! {
         // An end that has come counts, with what it brought and used, though a cancellation came as well.

@@ -18,6 +18,7 @@ mod reconnect;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod thread;
 
 pub use shared::Stats;
 
@@ -34,6 +35,7 @@ use apalis_core::{error::BoxDynError, task::Task, worker::builder::WorkerBuilder
 use shared::{Job, Shared};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use std::{sync::Arc, time::Duration};
+use thread::EngineThread;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +103,8 @@ pub struct Worker {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
     steps: tokio::task::JoinHandle<Result<(), apalis_core::error::WorkerError>>,
+    /// Outlives its tasks.
+    _thread: EngineThread,
 }
 
 impl Worker {
@@ -111,13 +115,13 @@ impl Worker {
         let queues = workers::queue_ids(&mut conn, &config.queues).await?;
         let id = workers::register(&mut conn, &config.name, config.known_for(&queues), config.concurrency as i32).await?;
         let (shared, channels) = Shared::new(options.clone(), registry, config, id, queues);
-        let mut tasks = JoinSet::new();
+        let (thread, mut tasks) = (EngineThread::start()?, JoinSet::new());
         for completions in channels.completions {
-            tasks.spawn(completer::run(shared.clone(), completions));
+            tasks.spawn_on(completer::run(shared.clone(), completions), &thread.handle);
         }
-        tasks.spawn(loader::run(shared.clone(), channels.to_load));
-        tasks.spawn(claimer::run(shared.clone()));
-        tasks.spawn(heartbeat::run(shared.clone(), listener));
+        tasks.spawn_on(loader::run(shared.clone(), channels.to_load), &thread.handle);
+        tasks.spawn_on(claimer::run(shared.clone()), &thread.handle);
+        tasks.spawn_on(heartbeat::run(shared.clone(), listener), &thread.handle);
         let backend = backend::StepBackend::new(shared.clone(), channels.jobs);
         let carry_out = shared.clone();
         let worker = WorkerBuilder::new(shared.config.name.clone())
@@ -129,11 +133,11 @@ impl Worker {
                 async move { Ok::<_, BoxDynError>(execute::execute(&shared, job).await) }
             });
         let closed = shared.closed.clone();
-        let steps = tokio::spawn(worker.run_until(async move {
+        let steps = thread.handle.spawn(worker.run_until(async move {
             closed.cancelled().await;
             Ok::<_, std::io::Error>(())
         }));
-        Ok(Self { shared, tasks, steps })
+        Ok(Self { shared, tasks, steps, _thread: thread })
     }
 
     /// For commands in the same process: runs may be started with their first steps leased to this worker.

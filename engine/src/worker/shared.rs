@@ -26,7 +26,10 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+};
 use tokio_util::sync::CancellationToken;
 
 /// A leased step on its way through the worker.
@@ -65,6 +68,8 @@ pub struct Stats {
 
 pub(crate) struct Shared {
     pub options: PgConnectOptions,
+    /// Where steps are carried out; the engine's tasks have a thread of their own.
+    pub runtime: Handle,
     pub registry: Registry,
     pub config: WorkerConfig,
     pub worker: i32,
@@ -133,6 +138,7 @@ impl Shared {
         let (jobs, handed_out) = mpsc::unbounded_channel();
         let shared = Arc::new(Self {
             registry,
+            runtime: Handle::current(),
             worker,
             queues,
             stats: Arc::default(),
