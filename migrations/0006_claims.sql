@@ -101,25 +101,6 @@ BEGIN
   END LOOP;
 END $$;
 
--- The same for all of a run, and for bundles whose lease has expired.
-CREATE FUNCTION krowoc.take_out_run_v1(run uuid) RETURNS void
-LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-DECLARE b krowoc.bundle;
-BEGIN
-  FOR b IN SELECT d.* FROM krowoc.bundle d WHERE d.run_id = run ORDER BY d.scope, d.step, d.lo FOR UPDATE LOOP
-    PERFORM krowoc.unbundle_v1(b, b.held);
-  END LOOP;
-END $$;
-
-CREATE FUNCTION krowoc.take_out_expired_v1(bundles int) RETURNS void
-LANGUAGE plpgsql SET jit = off AS $$
-DECLARE b krowoc.bundle;
-BEGIN
-  FOR b IN SELECT d.* FROM krowoc.bundle d WHERE d.lease_until < krowoc.now() LIMIT bundles FOR UPDATE SKIP LOCKED LOOP
-    PERFORM krowoc.unbundle_v1(b, b.held);
-  END LOOP;
-END $$;
-
 -- Cuts up to `want` items from the front of a span that the caller has locked, and leases them. The span goes behind the others, so that
 -- maps take turns.
 CREATE FUNCTION krowoc.cut_span_v1(sp krowoc.span, want int, tok bigint, wrk int, lease float8)

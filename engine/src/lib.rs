@@ -17,6 +17,7 @@ pub mod listener;
 pub mod maintenance;
 pub mod measures;
 pub mod path;
+mod patience;
 pub mod payload;
 pub mod queries;
 mod store;

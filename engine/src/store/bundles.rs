@@ -91,13 +91,38 @@ pub(crate) async fn take_out(conn: &mut PgConnection, leases: &[&Lease]) -> Resu
 
 /// Takes all of a run's items out of their bundles, in the caller's transaction.
 pub(crate) async fn take_out_run(conn: &mut PgConnection, run: RunId) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT krowoc.take_out_run_v1($1)").bind(run.0).execute(conn).await?;
+    sqlx::query!(
+        r#"SELECT krowoc.unbundle_v1(x.b, (x.b).held) AS "done!: ()"
+           FROM (SELECT b FROM krowoc.bundle b WHERE b.run_id = $1 ORDER BY b.scope, b.step, b.lo FOR UPDATE) x"#,
+        run.0
+    )
+    .fetch_all(conn)
+    .await?;
     Ok(())
 }
 
 /// Takes apart up to so many bundles whose lease has expired: their items' lanes have expired then.
-pub(crate) async fn take_out_expired(conn: &mut PgConnection, limit: i32) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT krowoc.take_out_expired_v1($1)").bind(limit).execute(conn).await?;
+pub(crate) async fn take_out_expired(conn: &mut PgConnection, limit: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"SELECT krowoc.unbundle_v1(x.b, (x.b).held) AS "done!: ()"
+           FROM (SELECT b FROM krowoc.bundle b WHERE b.lease_until < krowoc.now() LIMIT $1 FOR UPDATE SKIP LOCKED) x"#,
+        limit
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes apart the bundles that a worker holds by one token.
+pub(super) async fn take_out_held(conn: &mut PgConnection, worker: i32, token: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"SELECT krowoc.unbundle_v1(x.b, (x.b).held) AS "done!: ()"
+           FROM (SELECT b FROM krowoc.bundle b WHERE b.worker = $1 AND b.token = $2 ORDER BY b.run_id, b.scope, b.step, b.lo FOR UPDATE) x"#,
+        worker,
+        token
+    )
+    .fetch_all(conn)
+    .await?;
     Ok(())
 }
 

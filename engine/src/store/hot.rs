@@ -3,6 +3,7 @@
 use super::{bundles::Bundles, rows::Claimed};
 use crate::{
     id::{RunId, ScopePath},
+    patience::{patience, within},
     payload::Payload,
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -18,6 +19,13 @@ pub(crate) struct Holder {
     pub token: i64,
     pub worker: i32,
     pub lease_s: f64,
+}
+
+impl Holder {
+    /// Waits for an answer, but no longer than what it leases would last.
+    pub async fn in_time<T, E: From<sqlx::Error>>(self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        within(patience(Duration::from_secs_f64(self.lease_s)), work).await
+    }
 }
 
 /// A set of transitions, decided and ready to be applied.

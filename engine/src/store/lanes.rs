@@ -83,6 +83,20 @@ pub(crate) async fn put_back(conn: &mut PgConnection, leases: &[&Lease]) -> Resu
     Ok(())
 }
 
+/// The same for everything that a worker holds by one token: its transaction was committed, and nobody heard of it. Gives how many.
+pub(crate) async fn put_back_unheard(conn: &mut PgConnection, worker: i32, token: i64) -> Result<u64, sqlx::Error> {
+    bundles::take_out_held(conn, worker, token).await?;
+    let done = sqlx::query!(
+        "UPDATE krowoc.lane SET state = 'ready', token = NULL, lease_until = NULL, ready_at = krowoc.now(), attempt = attempt - 1
+         WHERE worker = $1 AND state IN ('leased', 'aborting') AND token = $2 AND state <> 'aborting'",
+        worker,
+        token
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// How many lanes a run still has.
 pub(crate) async fn count(conn: &mut PgConnection, run: RunId) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!("SELECT count(*) AS \"n!\" FROM krowoc.lane WHERE run_id = $1", run.0).fetch_one(conn).await
@@ -131,7 +145,7 @@ pub(crate) async fn notify_stopped(conn: &mut PgConnection, run: RunId) -> Resul
 
 /// Takes over leases that have expired, with a token of the caller's.
 pub(crate) async fn take_expired(conn: &mut PgConnection, limit: i64, by: Holder) -> Result<Vec<Lease>, sqlx::Error> {
-    bundles::take_out_expired(conn, limit as i32).await?;
+    bundles::take_out_expired(conn, limit).await?;
     let rows = sqlx::query!(
         "UPDATE krowoc.lane l SET token = $2, lease_until = krowoc.now() + make_interval(secs => $3) FROM (
            SELECT run_id, scope, lane FROM krowoc.lane WHERE state IN ('leased', 'aborting') AND lease_until < krowoc.now() LIMIT $1 FOR UPDATE SKIP LOCKED) x

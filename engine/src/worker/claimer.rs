@@ -4,6 +4,7 @@ use super::shared::Shared;
 use crate::{
     commands::{complete_attempts::Room, new_token},
     error::{Error, Result},
+    patience::{patience, within},
     store::{
         hot::{self, Claim, Holder},
         lanes,
@@ -25,16 +26,21 @@ const BATCH: usize = 1024;
 const QUIET: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut reconnect = Reconnect::new("claimer", &shared.options);
+    let (mut reconnect, mut unheard) = (Reconnect::new("claimer", &shared.options), None);
     while let Some(mut conn) = reconnect.connect(&shared.closed).await {
-        match claim_until_closed(&shared, &mut conn, &mut reconnect).await {
+        match claim_until_closed(&shared, &mut conn, &mut reconnect, &mut unheard).await {
             Ok(()) => return,
             Err(e) => reconnect.failed(&e),
         }
     }
 }
 
-async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect: &mut Reconnect) -> Result<()> {
+/// `unheard` is the token of a claim whose answer was lost with its connection: what it leased is ready again first.
+async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect: &mut Reconnect, unheard: &mut Option<i64>) -> Result<()> {
+    if let Some(token) = *unheard {
+        in_time(shared, lanes::put_back_unheard(conn, shared.worker, token)).await?;
+        *unheard = None;
+    }
     let mut marked = false;
     loop {
         if shared.stopping.is_cancelled() {
@@ -53,9 +59,11 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
         if want == 0 {
             continue;
         }
-        let Got { steps: got, due } = match claim(shared, conn, want).await {
+        let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
+        let Got { steps: got, due } = match claim(shared, conn, want, by).await {
             Ok(got) => got,
             Err(e) => {
+                *unheard = Some(by.token);
                 shared.free_slots(want);
                 return Err(e);
             }
@@ -68,7 +76,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
         if got == want {
             if marked {
                 marked = false;
-                workers::mark(conn, shared.worker, false).await?;
+                in_time(shared, workers::mark(conn, shared.worker, false)).await?;
             }
             continue;
         }
@@ -78,7 +86,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
         if !marked {
             // Said before the last look: whoever commits after that look sees the mark and notifies.
             marked = true;
-            workers::mark(conn, shared.worker, true).await?;
+            in_time(shared, workers::mark(conn, shared.worker, true)).await?;
             continue;
         }
         let timer = due.map(|due| due.saturating_duration_since(Instant::now()));
@@ -93,13 +101,12 @@ struct Got {
     due: Option<Instant>,
 }
 
-async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<Got> {
-    let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
+async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize, by: Holder) -> Result<Got> {
     let asked = Instant::now();
     let Claim { leased, left, due_in } = match shared.config.serves {
-        Serves::Everything => hot::claim(conn, &shared.queues, want, shared.chance(), by).await?,
+        Serves::Everything => by.in_time(hot::claim(conn, &shared.queues, want, shared.chance(), by)).await?,
         Serves::OneRun => match shared.only.get() {
-            Some(run) => hot::claim_run(conn, *run, &shared.queues, want, by).await?,
+            Some(run) => by.in_time(hot::claim_run(conn, *run, &shared.queues, want, by)).await?,
             None => Claim::default(),
         },
     };
@@ -110,7 +117,7 @@ async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize) -> Result<
     }
     shared.urgent.store(left.unwrap_or(i16::MIN), Relaxed);
     for id in leased.iter().map(|c| c.lease.version).collect::<HashSet<_>>() {
-        if let Err(e) = shared.registry.versions.load(conn, id).await {
+        if let Err(e) = in_time(shared, shared.registry.versions.load(conn, id)).await {
             match e {
                 Error::Store(e) => return Err(e.into()),
                 // Its leases expire, so that a worker that can read it takes over.
@@ -133,11 +140,15 @@ async fn wait_for_slot(shared: &Shared, conn: &mut PgConnection) -> Result<()> {
         () = shared.freed.notified() => {}
         () = shared.stopping.cancelled() => {}
         () = tokio::time::sleep(Duration::from_secs(1)) => {
-            let top = lanes::most_urgent(conn, &shared.queues).await?;
+            let top = in_time(shared, lanes::most_urgent(conn, &shared.queues)).await?;
             shared.urgent.store(top.unwrap_or(i16::MIN), Relaxed);
         }
     }
     Ok(())
+}
+
+async fn in_time<T, E: From<sqlx::Error>>(shared: &Shared, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    within(patience(shared.config.lease), work).await
 }
 
 async fn woken(shared: &Shared, within: Duration) -> bool {

@@ -9,7 +9,8 @@ use crate::{
     },
     error::Result,
     measures::Tally,
-    store::{hot::Holder, rows::Claimed},
+    patience::{patience, within},
+    store::{hot::Holder, lanes, rows::Claimed},
 };
 use sqlx::PgConnection;
 use std::{
@@ -37,7 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedRec
         let tally = Tally::of(&ended);
         shared.measures.commit_batch.record(slots as f64);
         let mut pending = vec![Batch::decide(ended, || crate::commands::complete_attempts::Room::chance(&*shared))];
-        let (mut done, mut asked) = (Completed::default(), None);
+        let (mut done, mut asked, mut unheard) = (Completed::default(), None, vec![]);
         while let Some(batch) = pending.last_mut() {
             if batch.is_empty() {
                 pending.pop();
@@ -48,7 +49,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedRec
             }
             let Some(connection) = &mut conn else { return };
             let now = Instant::now();
-            match apply(&shared, connection, &mut cache, batch, &mut done).await {
+            let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
+            match apply(&shared, connection, &mut cache, batch, by, &mut done).await {
                 Ok(()) => {
                     asked.get_or_insert(now);
                     reconnect.succeeded();
@@ -57,20 +59,57 @@ pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedRec
                 Err(e) => {
                     reconnect.failed(&e);
                     conn = None;
+                    unheard.push(by.token);
                 }
             }
+        }
+        // What was tried again has waited for the locks of the first try, so that one has ended by now.
+        if !put_back_unheard(&shared, &mut conn, &mut reconnect, unheard).await {
+            return;
         }
         shared.measures.ended(tally);
         go_on(&shared, done, slots, &numbers, asked.unwrap_or_else(Instant::now));
     }
 }
 
-async fn apply(shared: &Shared, conn: &mut PgConnection, cache: &mut ScopeCache, batch: &mut Batch, done: &mut Completed) -> Result<()> {
-    let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
+async fn apply(
+    shared: &Shared,
+    conn: &mut PgConnection,
+    cache: &mut ScopeCache,
+    batch: &mut Batch,
+    by: Holder,
+    done: &mut Completed,
+) -> Result<()> {
     let begun = Instant::now();
     complete_attempts(conn, cache, batch, by, shared, done).await?;
     shared.measures.commit_seconds.record(begun.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// A connection that broke may have committed first: then successors are leased to this worker that nobody here carries out. They are ready
+/// again, as if they had not been leased. False once the worker is closed.
+async fn put_back_unheard(shared: &Shared, conn: &mut Option<PgConnection>, reconnect: &mut Reconnect, tokens: Vec<i64>) -> bool {
+    for token in tokens {
+        loop {
+            if conn.is_none() {
+                *conn = reconnect.connect(&shared.closed).await;
+            }
+            let Some(connection) = conn else { return false };
+            match within(patience(shared.config.lease), lanes::put_back_unheard(connection, shared.worker, token)).await {
+                Ok(lanes) => {
+                    if lanes > 0 {
+                        shared.wake.notify_one();
+                    }
+                    break;
+                }
+                Err(e) => {
+                    reconnect.failed(&e.into());
+                    *conn = None;
+                }
+            }
+        }
+    }
+    true
 }
 
 /// After the commits: successors start, slots are freed, counters move.

@@ -4,7 +4,6 @@ use super::{
     pace::Pace,
     page::{Page, Sight},
     reader::Reader,
-    reconnect::within,
     shared::{Job, Shared},
 };
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
     error::{Error, ErrorClass},
     executor::StepError,
     id::{RunId, ScopePath, StepIx},
+    patience::within,
     payload::Payload,
     store::maps::{self, CHUNK, MapCounts},
 };

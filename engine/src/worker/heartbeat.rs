@@ -1,14 +1,12 @@
 //! Keeps what is in flight: renews leases by attempt on a timer of its own (also during a drain), hears of stopped runs, says that the
 //! worker lives, and reaps what others have lost.
 
-use super::{
-    reconnect::{Reconnect, within},
-    shared::Shared,
-};
+use super::{reconnect::Reconnect, shared::Shared};
 use crate::{
     error::Result,
     listener::{Hint, Listener},
     maintenance::reaper,
+    patience::within,
     store::{
         lanes::{self, HeldLane},
         workers,
@@ -94,7 +92,7 @@ async fn renew(shared: &Shared, conn: &mut PgConnection, patience: Duration) -> 
     let (numbers, held): (Vec<u64>, Vec<HeldLane>) = shared.due_renewals(shared.config.lease / 6).into_iter().unzip();
     for (numbers, held) in numbers.chunks(BATCH).zip(held.chunks(BATCH)) {
         let at = Instant::now();
-        let kept = within(patience, async { Ok(lanes::renew(conn, held, shared.lease_s()).await?) }).await?;
+        let kept = within(patience, lanes::renew(conn, held, shared.lease_s())).await?;
         for (number, kept) in numbers.iter().zip(kept) {
             shared.renewed(*number, kept, at);
         }

@@ -9,6 +9,7 @@ use crate::{
     error::{Error, ErrorClass, Result},
     executor::StepError,
     id::{RunId, ScopePath, StepIx},
+    patience::{patience, within},
     payload::Payload,
     store::{
         blobs,
@@ -42,7 +43,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut to_load: mpsc::UnboundedReceive
                 conn = reconnect.connect(&shared.closed).await;
             }
             let Some(connection) = &mut conn else { return };
-            match load(connection, &mut jobs, &mut chunks).await {
+            match within(patience(shared.config.lease), load(connection, &mut jobs, &mut chunks)).await {
                 Ok(()) => {
                     reconnect.succeeded();
                     jobs.drain(..).for_each(|job| shared.hand_out(job));
@@ -63,7 +64,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut to_load: mpsc::UnboundedReceive
 
 /// In a batch that can't be read, the one job at fault fails with that; the others go on.
 async fn alone(shared: &Shared, conn: &mut PgConnection, mut job: Job, chunks: &mut ChunkCache) {
-    match load(conn, std::slice::from_mut(&mut job), chunks).await {
+    match within(patience(shared.config.lease), load(conn, std::slice::from_mut(&mut job), chunks)).await {
         Ok(()) => shared.hand_out(job),
         Err(Error::Store(_)) => shared.load_again(job),
         Err(e) => {

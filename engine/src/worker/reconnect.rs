@@ -1,10 +1,13 @@
 //! A task's connection, made again after an error with growing pauses. The only place that uses the `backoff` crate: a step's retry is a
 //! row with a time, never a sleeping task.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    patience::within,
+};
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
-use std::{io::ErrorKind, time::Duration};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// A server that has not let anybody in after this long is asked anew: what took the connection may not be there any more.
@@ -13,12 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A connection, within bounded time.
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
     within(PATIENCE, async { Ok(PgConnection::connect_with(options).await?) }).await
-}
-
-/// What does not answer in time has failed: a connection whose other end is gone may never say so.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let silence = || sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}")));
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(silence().into()))
 }
 
 pub(super) struct Reconnect {

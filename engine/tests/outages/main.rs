@@ -13,16 +13,47 @@ use krowoc_engine::{
 use proxy::Proxy;
 use serde_json::{Value, json};
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Condvar, Mutex, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
-use tokio::sync::Notify;
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::Notify,
+};
 
 /// `hold:` goes on until it is let go, and says when it is dropped before.
 #[derive(Clone, Default)]
 struct Hold {
     let_go: Arc<Notify>,
     dropped: Arc<Notify>,
+}
+
+/// `block:` blocks its thread until it is released.
+#[derive(Clone, Default)]
+struct Block(Arc<(Mutex<bool>, Condvar)>);
+
+impl Block {
+    fn release(&self) {
+        *self.0.0.lock().expect("not poisoned") = true;
+        self.0.1.notify_all();
+    }
+}
+
+#[async_trait::async_trait]
+impl StepKind for Block {
+    fn name(&self) -> &'static str {
+        "block"
+    }
+
+    fn schema(&self) -> Value {
+        json!(true)
+    }
+
+    async fn execute(&self, _: &StepContext, _: Value) -> Result<StepOutput, StepError> {
+        let released = self.0.0.lock().expect("not poisoned");
+        drop(self.0.1.wait_while(released, |released| !*released).expect("not poisoned"));
+        StepOutput::json(&Value::Null)
+    }
 }
 
 struct OnDrop(Arc<Notify>);
@@ -56,24 +87,30 @@ struct World {
     database: TestDatabase,
     direct: Engine,
     hold: Hold,
+    block: Block,
     proxy: Proxy,
     worker: Worker,
 }
 
 impl World {
     async fn new(config: WorkerConfig) -> Self {
+        Self::on(config, Handle::current()).await
+    }
+
+    /// A worker whose steps run there.
+    async fn on(config: WorkerConfig, runtime: Handle) -> Self {
         let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("warn").try_init();
         let database = TestDatabase::create(&krowoc_postgres::testing::cluster().expect("a server")).await.expect("a database");
-        let (hold, proxy) = (Hold::default(), Proxy::before(database.options()));
-        let kinds = || StepKinds::new().with(Noop).with(hold.clone());
+        let (hold, block, proxy) = (Hold::default(), Block::default(), Proxy::before(database.options()));
+        let kinds = || StepKinds::new().with(Noop).with(hold.clone()).with(block.clone());
         let direct = database.engine(kinds()).await.expect("an engine");
         let through = Engine::connect(proxy.options(), kinds(), 1).await.expect("an engine");
-        let worker = through.worker(config).await.expect("a worker");
-        Self { database, direct, hold, proxy, worker }
+        let worker = runtime.spawn(async move { through.worker(config).await }).await.expect("started").expect("a worker");
+        Self { database, direct, hold, block, proxy, worker }
     }
 
     async fn start(&self, text: &str) -> RunId {
-        let compiled = workflow(&StepKinds::new().with(Noop).with(self.hold.clone()), text);
+        let compiled = workflow(&StepKinds::new().with(Noop).with(self.hold.clone()).with(self.block.clone()), text);
         let scope = Scope::local("test");
         let version = self.direct.register(&scope, &compiled).await.expect("registered").id;
         let run = StartRun { version, input: Payload::from(&json!({})), idempotency_key: None, priority: 0, trigger: "test".into() };
@@ -82,7 +119,11 @@ impl World {
 
     /// A run whose only step is being carried out.
     async fn holding(&self) -> RunId {
-        let run = self.start("krowoc: v1\nname: h\nsteps:\n  a:\n    hold:\n").await;
+        self.busy_with("hold").await
+    }
+
+    async fn busy_with(&self, kind: &str) -> RunId {
+        let run = self.start(&format!("krowoc: v1\nname: h\nsteps:\n  a:\n    {kind}:\n")).await;
         while self.worker.stats().started.load(Relaxed) == 0 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -179,4 +220,53 @@ async fn a_second_signal_stops_a_worker_whose_database_does_not_answer_at_once()
     // The signal comes when the step has been dropped, that is, while it is being given back.
     let signal = world.hold.dropped.clone();
     world.stopped_within(Duration::from_secs(4), async move { signal.notified().await }).await;
+}
+
+/// Guard: `put_back_unheard`. Without it the second step waits for the end of a lease that nobody knows of, and is counted as lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_was_leased_by_a_commit_nobody_heard_of_goes_on_at_once() {
+    for steps in [
+        "  a:\n    noop: nobody-hears-this\n  b:\n    needs: [a]\n    noop: 1\n",
+        // The map's items are born leased in the commit that stores them, in a bundle.
+        "  m:\n    map:\n      over: ${{ ['nobody-hears-this', 'b'] }}\n      as: x\n      steps:\n        b:\n          noop: ${{ x }}\n",
+    ] {
+        let world = World::new(WorkerConfig::default()).await;
+        world.proxy.cut_after("nobody-hears-this");
+        let run = world.start(&format!("krowoc: v1\nname: u\nsteps:\n{steps}")).await;
+        assert_eq!(ended(&world.direct, run, Duration::from_secs(20)).await, "succeeded");
+        assert!(world.proxy.has_cut_after(), "the commit was heard of");
+        let lost: i64 = sqlx::query_scalar("SELECT count(*) FROM krowoc.attempt").fetch_one(world.direct.pool()).await.expect("a count");
+        let tries: i32 =
+            sqlx::query_scalar("SELECT max(attempt) FROM krowoc.step_result").fetch_one(world.direct.pool()).await.expect("a count");
+        assert_eq!((lost, tries), (0, 1));
+        world.done().await;
+    }
+}
+
+/// Guard: every answer of the database is waited for `within` a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_have_gone_silent_keep_no_result_and_no_step_waiting() {
+    let world = World::new(WorkerConfig { lease: Duration::from_secs(5), ..Default::default() }).await;
+    let run = world.holding().await;
+    world.proxy.silence();
+    world.hold.let_go.notify_one();
+    assert_eq!(ended(&world.direct, run, Duration::from_secs(30)).await, "succeeded", "its result is recorded on another connection");
+    let next = world.start("krowoc: v1\nname: n\nsteps:\n  a:\n    noop: ${{ run.id }}\n").await;
+    assert_eq!(ended(&world.direct, next, Duration::from_secs(30)).await, "succeeded", "it is claimed and read for on others");
+    world.done().await;
+}
+
+/// Guard: the engine's tasks have a thread of their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_that_block_every_thread_of_theirs_keep_their_leases_and_nobody_else_waiting() {
+    let steps = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let world = World::on(WorkerConfig { lease: Duration::from_secs(3), ..Default::default() }, steps.handle().clone()).await;
+    let run = world.busy_with("block").await;
+    world.is_renewed(run, Duration::from_secs(3)).await;
+    let other = world.start("krowoc: v1\nname: o\nsteps:\n  a:\n    noop: 1\n  b:\n    noop: ${{ steps.a.output }}\n").await;
+    assert_eq!(ended(&world.direct, other, Duration::from_secs(20)).await, "succeeded");
+    world.block.release();
+    assert_eq!(ended(&world.direct, run, Duration::from_secs(20)).await, "succeeded");
+    world.done().await;
+    steps.shutdown_background();
 }

@@ -31,7 +31,12 @@ struct Wire {
     silent: watch::Sender<u64>,
     /// A connection over which this text is sent to the server is cut, so many times.
     trap: Mutex<(String, usize)>,
+    /// The connection over which this text is sent next is cut when the server answers: it has done what it was asked, and nobody hears of it.
+    unheard: Mutex<Option<String>>,
+    deaf: AtomicU64,
 }
+
+const NOBODY: u64 = u64::MAX;
 
 impl Proxy {
     /// Before the server that these options lead to.
@@ -45,6 +50,8 @@ impl Proxy {
             cut: watch::Sender::new(0),
             silent: watch::Sender::new(0),
             trap: Mutex::default(),
+            unheard: Mutex::default(),
+            deaf: AtomicU64::new(NOBODY),
         });
         let accepting = {
             let wire = wire.clone();
@@ -81,6 +88,16 @@ impl Proxy {
     /// Cuts a connection over which a text is sent, so many times.
     pub fn cut_on(&self, text: &str, times: usize) {
         *self.wire.trap.lock().expect("not poisoned") = (text.to_owned(), times);
+    }
+
+    /// Cuts the next connection over which a text is sent, but only when the server has answered.
+    pub fn cut_after(&self, text: &str) {
+        *self.wire.unheard.lock().expect("not poisoned") = Some(text.to_owned());
+    }
+
+    /// Has that happened?
+    pub fn has_cut_after(&self) -> bool {
+        self.wire.unheard.lock().expect("not poisoned").is_none()
     }
 
     /// How many such cuts are still to come.
@@ -132,10 +149,22 @@ impl Wire {
             if trapped && self.falls_into_trap(&bytes[..n]) {
                 return;
             }
+            if trapped {
+                self.listen_no_more(number, &bytes[..n]);
+            } else if self.deaf.load(SeqCst) == number {
+                return;
+            }
             let _ = silent.wait_for(|before| number >= *before).await;
             if to.write_all(&bytes[..n]).await.is_err() {
                 return;
             }
+        }
+    }
+
+    fn listen_no_more(&self, number: u64, bytes: &[u8]) {
+        let mut unheard = self.unheard.lock().expect("not poisoned");
+        if unheard.take_if(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes())).is_some() {
+            self.deaf.store(number, SeqCst);
         }
     }
 

@@ -53,7 +53,7 @@ struct Expanded {
 async fn apply(conn: &mut PgConnection, d: &Decided, by: Holder, room: &dyn Room) -> Result<Option<Expanded>> {
     let map = MapLane::of(d)?;
     let mine = map.reserve(room);
-    match maps::insert(conn, &map.row(mine), by).await {
+    match by.in_time(maps::insert(conn, &map.row(mine), by)).await {
         Ok(true) => {
             let born = (0..mine).map(|item| map.item(item, by)).collect();
             Ok(Some(Expanded { born, left: mine < map.startable() }))

@@ -33,7 +33,7 @@ pub(crate) async fn complete(
     }
     batch.locked.sort_by(|a, b| a.key_ref().cmp(&b.key_ref()));
     let mut planner = Planner::new(by, Some(room));
-    match in_one_transaction(conn, cache, &batch.locked, by, &mut planner).await {
+    match by.in_time(in_one_transaction(conn, cache, &batch.locked, by, &mut planner)).await {
         Ok(applied) => {
             done.refused += batch.locked.len() - applied.held;
             done.runs += applied.stopped;

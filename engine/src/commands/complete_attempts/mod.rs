@@ -198,7 +198,7 @@ impl Batch {
     }
 }
 
-/// Applies a batch. After an error, `batch` holds what has not been applied; applying that again is safe, since what was applied after all
+/// Applies a batch; not to be dropped in the middle. After an error, `batch` holds what has not been applied; applying that again is safe, since what was applied after all
 /// is refused the second time.
 pub(crate) async fn complete_attempts(
     conn: &mut PgConnection,
@@ -236,7 +236,7 @@ async fn complete_ended(
             (batch.steps, batch.items) = (steps, items);
             return Err(e);
         }
-        match planner.apply(conn).await {
+        match by.in_time(planner.apply(conn)).await {
             Ok(leased) => {
                 planner.settle(cache, done, leased);
                 return Ok(());

@@ -43,7 +43,7 @@ async fn status(d: &mut Drain, run: RunId) -> RunState {
 
 /// The lease has expired and somebody else has the lane, with the next attempt.
 async fn taken_again(d: &mut Drain) -> Claimed {
-    d.sql("SELECT krowoc.take_out_run_v1(run_id) FROM (SELECT DISTINCT run_id FROM krowoc.bundle) b").await;
+    d.sql("SELECT krowoc.unbundle_v1(x.b, (x.b).held) FROM (SELECT b FROM krowoc.bundle b FOR UPDATE) x").await;
     d.sql("UPDATE krowoc.lane SET state = 'ready', token = NULL, lease_until = NULL WHERE state = 'leased'").await;
     d.claim().await.expect("the same lane")
 }

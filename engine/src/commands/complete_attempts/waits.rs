@@ -25,7 +25,7 @@ pub(super) async fn reschedule(conn: &mut PgConnection, batch: &mut Batch, by: H
             push(&mut r, d, wait)?;
         }
     }
-    let accepted = hot::reschedule(conn, &r, by.worker).await?;
+    let accepted = by.in_time(hot::reschedule(conn, &r, by.worker)).await?;
     done.commits += 1;
     for (at, d) in std::mem::take(&mut batch.waits).into_iter().enumerate() {
         match (&d.decision, accepted.contains(&at)) {

@@ -114,7 +114,7 @@ async fn an_item_that_fails_leaves_its_bundle() {
     d.done().await;
 }
 
-/// Guards: `token` where items end; `take_out_expired_v1` beside the reaper.
+/// Guards: `token` where items end; the reaper takes expired bundles apart.
 #[tokio::test]
 async fn items_of_a_bundle_that_nobody_renews_are_lost_one_by_one() {
     let (mut d, run, claimed) = leased(70).await;
@@ -174,6 +174,21 @@ async fn a_renewal_keeps_a_bundle_and_says_which_items_are_held() {
     assert_eq!(kept, [true, true, true, true, false, false], "the fifth has ended, the last has another token");
     assert_eq!(count(&mut d, "SELECT count(*) FROM krowoc.live_lane WHERE lease_until > krowoc.now() + interval '30 s'").await, 4);
     assert_eq!(complete(&mut d, claimed[..4].to_vec()).await, 0);
+    assert_eq!(status(&mut d, run).await, RunState::Succeeded);
+    d.done().await;
+}
+
+/// Guard: whoever puts back what a commit leased that nobody heard of takes it out of its bundles.
+#[tokio::test]
+async fn what_was_leased_unheard_is_ready_again_as_if_it_had_not_been() {
+    let (mut d, run, claimed) = leased(3).await;
+    let worker = count(&mut d, "SELECT max(worker)::bigint FROM krowoc.bundle").await as i32;
+    assert_eq!(lanes::put_back_unheard(&mut d.conn, worker, claimed[0].lease.token + 1).await.expect("nothing to put back"), 0);
+    assert_eq!(lanes::put_back_unheard(&mut d.conn, worker, claimed[0].lease.token).await.expect("put back"), 3);
+    assert_eq!(d.violations().await, Vec::<String>::new());
+    let again = d.claim_many(9).await;
+    assert!(again.iter().all(|c| c.lease.attempt == 1 && c.lease.counters.losses == 0) && again.len() == 3);
+    assert_eq!(complete(&mut d, again).await, 0);
     assert_eq!(status(&mut d, run).await, RunState::Succeeded);
     d.done().await;
 }
