@@ -42,13 +42,21 @@ fn fenced(prompt: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Tags that are looked at: each may lead through the whole prompt, and a page of HTML has thousands.
+const TAGS: usize = 100;
+/// A tag's name is no longer.
+const NAME: usize = 40;
+
 /// What stands in `<document>…</document>` and the like.
 fn tagged(prompt: &str) -> impl Iterator<Item = &str> {
-    prompt.match_indices('<').filter_map(|(at, _)| {
-        let (name, rest) = prompt[at + 1..].split_once('>')?;
-        let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        plain.then(|| rest.split_once(&format!("</{name}>"))).flatten().map(|(inside, _)| inside)
-    })
+    let tags = prompt.match_indices('<').filter_map(|(at, _)| {
+        let rest = &prompt[at + 1..];
+        let end = rest.bytes().take(NAME).position(|b| b == b'>')?;
+        let (name, rest) = (&rest[..end], &rest[end + 1..]);
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        plain.then_some((name, rest))
+    });
+    tags.take(TAGS).filter_map(|(name, rest)| Some(rest.split_once(&format!("</{name}>"))?.0))
 }
 
 fn without_beginning(prompt: &str) -> &str {
