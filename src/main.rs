@@ -10,6 +10,7 @@ mod follow;
 mod operations;
 mod output;
 mod progress;
+mod remedy;
 mod run_document;
 mod run_input;
 mod short_id;

@@ -3,6 +3,7 @@
 use crate::{
     output,
     progress::drawn,
+    remedy,
     table::{clean, count, excerpt, span},
     tree,
 };
@@ -171,8 +172,8 @@ impl RunDocument {
         lines.extend(beyond.map(|beyond| format!("  … and {beyond}: krowoc dlq list --run {}", run.id)));
         match open.as_slice() {
             [] => {}
-            [letter] => lines.push(format!("Once the cause is mended:  krowoc dlq redrive {}", letter.id)),
-            _ => lines.push(format!("Once the cause is mended:  krowoc dlq redrive --run {}", run.id)),
+            [letter] => lines.push(remedy::line([letter.class], &letter.id.to_string())),
+            letters => lines.push(remedy::line(letters.iter().map(|letter| letter.class), &format!("--run {}", run.id))),
         }
         lines
     }

@@ -4,7 +4,7 @@ use super::runs::named;
 use crate::{
     config::Config,
     database::Session,
-    output, short_id,
+    output, remedy, short_id,
     table::{Table, clean, count, excerpt, span},
 };
 use anyhow::bail;
@@ -253,7 +253,7 @@ fn page(detail: &LetterDetail) -> Vec<String> {
         lines.push(format!("  {} {} {} after {took}{error}", attempt.attempt, at(attempt.started_at), clean(&attempt.status)));
     }
     if letter.state == LetterState::Open {
-        lines.push(format!("Once the cause is mended:  krowoc dlq redrive {}", letter.id));
+        lines.push(remedy::line([letter.class], &letter.id.to_string()));
     }
     lines
 }

@@ -7,7 +7,7 @@ use crate::{
     output,
     table::{Table, clean},
 };
-use chrono::Local;
+use chrono::{DateTime, Local, Utc};
 use clap::Args;
 use krowoc_engine::{
     Scope,
@@ -59,10 +59,11 @@ impl Why {
 }
 
 fn table(answer: &WhyView) -> Table {
-    let mut table = Table::new(&["STEP", "DOES", "ATTEMPT", "UNTIL", "NEXT"]);
+    let mut table = Table::new(&["STEP", "DOES", "ATTEMPT", "SINCE", "UNTIL", "NEXT"]);
+    let time = |at: Option<DateTime<Utc>>| at.map(|at| at.with_timezone(&Local).format("%H:%M:%S").to_string()).unwrap_or_default();
     for wait in &answer.waits {
-        let until = wait.until.map(|at| at.with_timezone(&Local).format("%H:%M:%S").to_string()).unwrap_or_default();
-        table.row([wait.path.clone(), word(wait.reason).to_owned(), wait.attempt.to_string(), until, wait.wakes.clone()]);
+        let (since, until) = (time(wait.since), time(wait.until));
+        table.row([wait.path.clone(), word(wait.reason).to_owned(), wait.attempt.to_string(), since, until, wait.wakes.clone()]);
     }
     table
 }
