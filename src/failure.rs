@@ -72,12 +72,8 @@ mod tests {
 
     #[test]
     fn each_cause_is_said_once() {
-        let error = broken(io::ErrorKind::ConnectionRefused);
-        let cause = io::Error::from(io::ErrorKind::ConnectionRefused).to_string();
-        assert_ne!(format!("{error:#}").matches(&cause).count(), 1, "the causes do not repeat each other any more");
-        let said = causes(&error);
-        assert_eq!(said.matches(&cause).count(), 1, "{said}");
-        assert!(said.starts_with("showing it: database: "), "{said}");
+        let repeated = anyhow::anyhow!("refused").context("connecting: refused").context("showing it");
+        assert_eq!(causes(&repeated), "showing it: connecting: refused");
         assert_eq!(causes(&anyhow::anyhow!("a").context("b").context("c")), "c: b: a");
     }
 
