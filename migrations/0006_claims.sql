@@ -5,8 +5,11 @@
 -- loop). Nor may a condition imply the predicate of a partial index: the planner would walk that index as the outer side, all leases for
 -- each key. Hence `state <> 'aborting'` beside a token, which then is 'leased', and never `state = 'leased'`. Without
 -- `jit = off` the penalty for disabled paths passes the JIT threshold. Names carry a version, so that old and new binaries can run side
--- by side. Lock order: scope_state by (run, scope) → map_state by key → span → bundle by key → lane → run → dead letters. Claims, renewals
--- and the reaper take lanes, bundles and spans with SKIP LOCKED and wait for nothing.
+-- by side.
+--
+-- Lock order: scope_state by (run, scope) → map_state by key → spans, bundles and lanes, each by key → run → dead letters. Whoever waits for
+-- more than one kind of span, bundle and lane holds their map. Claims, renewals and the reaper take them with SKIP LOCKED and wait for
+-- nothing; an attempt that ends without ending its step holds no map, and whoever meets it begins again where the two exclude each other.
 
 -- Tells idle workers of other processes that steps of these queues are ready; heard after the commit. NOTIFY takes a lock of the whole
 -- cluster until then, so nobody is told who would not hear it: a worker of other queues, or one that was killed while it was idle.

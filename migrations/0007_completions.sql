@@ -39,8 +39,9 @@ BEGIN
 END $$;
 
 -- Applies transitions that the worker computed: frames that moved on (s_), lanes that go on to a successor (c_), lanes that end (x_) and
--- open (o_), results (r_), runs that ended (e_), items that ended (m_) and their bits in bundles (b_). A frame whose version moved or a stale token rolls all back (KR001).
--- A frame whose new state is null has ended. `c_state` and `o_state` are 'leased' (by the caller, who has a slot for it) or 'ready'.
+-- open (o_), results (r_), runs that ended (e_), items that ended (m_) and their bits in bundles (b_). A frame whose version moved or a stale
+-- token rolls all back (KR001). A frame whose new state is null has ended. `c_state` and `o_state` are 'leased' (by the caller, who has a slot
+-- for it) or 'ready'.
 CREATE FUNCTION krowoc.complete_v1(
   s_run uuid[], s_scope bytea[], s_old int[], s_new int[], s_steps bytea[],
   c_run uuid[], c_scope bytea[], c_lane int[], c_token bigint[], c_step smallint[], c_queue smallint[], c_state text[],
@@ -55,7 +56,7 @@ RETURNS TABLE (run_id uuid, scope bytea, lane int, workflow_version int, step sm
   queue smallint, priority smallint, overdue_ms bigint, version int, steps bytea, bundle int)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
-DECLARE n int; t timestamptz := krowoc.now(); until timestamptz := t + make_interval(secs => lease);
+DECLARE n int; more int; t timestamptz := krowoc.now(); until timestamptz := t + make_interval(secs => lease);
 BEGIN
   UPDATE krowoc.scope_state s SET version = u.new, steps = coalesce(u.st, '') FROM unnest(s_run, s_scope, s_old, s_new, s_steps) AS u(run, scp, old, new, st)
     WHERE s.run_id = ANY (ARRAY[u.run]) AND s.scope = u.scp AND s.version = u.old;
@@ -65,12 +66,15 @@ BEGIN
     RETURN QUERY SELECT * FROM krowoc.count_items_v1(m_run, m_scope, m_step, m_done, m_failed, m_more, tok, wrk, lease);
   END IF;
   IF cardinality(b_run) > 0 THEN
-    UPDATE krowoc.bundle b SET held = b.held & ~k.bits FROM unnest(b_run, b_scope, b_step, b_lo, b_token, b_bits) AS k(run, scp, stp, lo, token, bits)
-      WHERE b.run_id = ANY (ARRAY[k.run]) AND b.scope = k.scp AND b.step = k.stp AND b.lo = k.lo AND b.token = k.token AND b.held & k.bits = k.bits;
+    DELETE FROM krowoc.bundle b USING unnest(b_run, b_scope, b_step, b_lo, b_token, b_bits) AS k(run, scp, stp, lo, token, bits)
+      WHERE b.run_id = ANY (ARRAY[k.run]) AND b.scope = k.scp AND b.step = k.stp AND b.lo = k.lo AND b.token = k.token AND b.held = k.bits;
     GET DIAGNOSTICS n = ROW_COUNT;
-    IF n <> cardinality(b_run) THEN RAISE EXCEPTION 'stale token' USING ERRCODE = 'KR001'; END IF;
-    DELETE FROM krowoc.bundle b USING unnest(b_run, b_scope, b_step, b_lo) AS k(run, scp, stp, lo)
-      WHERE b.run_id = ANY (ARRAY[k.run]) AND b.scope = k.scp AND b.step = k.stp AND b.lo = k.lo AND b.held = 0;
+    IF n < cardinality(b_run) THEN
+      UPDATE krowoc.bundle b SET held = b.held & ~k.bits, lease_until = until FROM unnest(b_run, b_scope, b_step, b_lo, b_token, b_bits) AS k(run, scp, stp, lo, token, bits)
+        WHERE b.run_id = ANY (ARRAY[k.run]) AND b.scope = k.scp AND b.step = k.stp AND b.lo = k.lo AND b.token = k.token AND b.held & k.bits = k.bits AND b.held <> k.bits;
+      GET DIAGNOSTICS more = ROW_COUNT;
+      IF n + more <> cardinality(b_run) THEN RAISE EXCEPTION 'stale token' USING ERRCODE = 'KR001'; END IF;
+    END IF;
   END IF;
   IF cardinality(c_run) > 0 THEN
     UPDATE krowoc.lane l SET step = k.step, queue = k.queue, state = k.state::krowoc.lane_state, phase = 0, failures = 0, losses = 0,
@@ -188,9 +192,9 @@ LANGUAGE sql STABLE SET jit = off SET plan_cache_mode = force_generic_plan SET e
   JOIN krowoc.map_chunk c ON c.run_id = ANY (ARRAY[k.run]) AND c.scope = k.scp AND c.step = k.stp AND c.chunk = k.chunk
 $$;
 
--- Renews the leases that are still held; the positions (from 1) of those come back. A lane that is being written right now is skipped and
--- counts as held: whoever writes it decides.
-CREATE FUNCTION krowoc.renew_v1(k_run uuid[], k_scope bytea[], k_lane int[], k_token bigint[], lease float8) RETURNS SETOF int
+-- Renews the leases that are still held; the positions (from 1) of those come back. One that is being written right now is skipped and comes
+-- back as not renewed: whoever writes it decides about it.
+CREATE FUNCTION krowoc.renew_v1(k_run uuid[], k_scope bytea[], k_lane int[], k_token bigint[], lease float8) RETURNS TABLE (at int, renewed boolean)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE until timestamptz := krowoc.now() + make_interval(secs => lease);
 BEGIN
@@ -198,12 +202,13 @@ BEGIN
     SELECT h.run_id, h.scope, h.lane FROM unnest(k_run, k_scope, k_lane, k_token) AS k(run, scp, lane, token)
     JOIN krowoc.lane h ON h.run_id = ANY (ARRAY[k.run]) AND h.scope = k.scp AND h.lane = k.lane AND h.token = k.token AND h.state <> 'aborting' FOR UPDATE OF h SKIP LOCKED) x
     WHERE l.run_id = ANY (ARRAY[x.run_id]) AND l.scope = x.scope AND l.lane = x.lane;
-  RETURN QUERY SELECT k.at::int FROM unnest(k_run, k_scope, k_lane, k_token) WITH ORDINALITY AS k(run, scp, lane, token, at)
+  RETURN QUERY SELECT k.at::int, h.lease_until >= until FROM unnest(k_run, k_scope, k_lane, k_token) WITH ORDINALITY AS k(run, scp, lane, token, at)
     JOIN krowoc.lane h ON h.run_id = ANY (ARRAY[k.run]) AND h.scope = k.scp AND h.lane = k.lane AND h.token = k.token AND h.state <> 'aborting';
 END $$;
 
--- The same for bundles: the position and the items of each that are still held.
-CREATE FUNCTION krowoc.renew_bundles_v1(b_run uuid[], b_scope bytea[], b_step smallint[], b_lo int[], b_token bigint[], lease float8) RETURNS TABLE (at int, held bigint)
+-- The same for bundles, with the items of each that are still held. (The end of an item renews its bundle too: complete_v1.)
+CREATE FUNCTION krowoc.renew_bundles_v1(b_run uuid[], b_scope bytea[], b_step smallint[], b_lo int[], b_token bigint[], lease float8)
+RETURNS TABLE (at int, renewed boolean, held bigint)
 LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE until timestamptz := krowoc.now() + make_interval(secs => lease);
@@ -212,6 +217,6 @@ BEGIN
     SELECT h.run_id, h.scope, h.step, h.lo FROM unnest(b_run, b_scope, b_step, b_lo, b_token) AS k(run, scp, stp, lo, token)
     JOIN krowoc.bundle h ON h.run_id = ANY (ARRAY[k.run]) AND h.scope = k.scp AND h.step = k.stp AND h.lo = k.lo AND h.token = k.token FOR UPDATE OF h SKIP LOCKED) x
     WHERE b.run_id = ANY (ARRAY[x.run_id]) AND b.scope = x.scope AND b.step = x.step AND b.lo = x.lo;
-  RETURN QUERY SELECT k.at::int, h.held FROM unnest(b_run, b_scope, b_step, b_lo, b_token) WITH ORDINALITY AS k(run, scp, stp, lo, token, at)
+  RETURN QUERY SELECT k.at::int, h.lease_until >= until, h.held FROM unnest(b_run, b_scope, b_step, b_lo, b_token) WITH ORDINALITY AS k(run, scp, stp, lo, token, at)
     JOIN krowoc.bundle h ON h.run_id = ANY (ARRAY[k.run]) AND h.scope = k.scp AND h.step = k.stp AND h.lo = k.lo AND h.token = k.token;
 END $$;

@@ -13,7 +13,8 @@ use crate::{
     payload::Payload,
     queries::keys,
     store::{
-        hot::{self, Claim, Holder},
+        holder::Claimant,
+        hot::{self, Claim},
         maps,
         rows::{Claimed, Lease},
         workers,
@@ -147,8 +148,8 @@ impl Drain {
         (started[0].id, self.versions.get(id).expect("loaded"))
     }
 
-    fn holder(&self) -> Holder {
-        Holder { token: crate::commands::new_token(), worker: self.worker, lease_s: 600.0 }
+    pub fn claimant(&self) -> Claimant {
+        Claimant { worker: self.worker, lease_s: 600.0 }
     }
 
     /// Claims one step.
@@ -167,7 +168,7 @@ impl Drain {
     }
 
     async fn claim_up_to(&mut self, want: usize, luck: f64) -> Claim {
-        let by = self.holder();
+        let by = self.claimant().holder();
         let queues: Vec<i16> = sqlx::query_scalar("SELECT id FROM krowoc.task_queue").fetch_all(&mut self.conn).await.expect("queues");
         hot::claim(&mut self.conn, &queues, want, luck, by).await.expect("claimed")
     }
@@ -194,14 +195,8 @@ impl Drain {
 
     /// Carries out what is claimed and completes it as one batch, split where it must be, as a worker does.
     pub async fn complete_together(&mut self, all: Vec<Claimed>, room: &dyn Room) -> Completed {
-        let mut completions = vec![];
-        for Claimed { lease, state } in all {
-            let version = self.versions.load(&mut self.conn, lease.version).await.expect("a version");
-            let outcome = self.outcome(&version, &lease).await;
-            let elapsed = Duration::from_millis(5);
-            completions.push(Completion { lease, version, outcome, elapsed, loaded: state, inputs: Inputs::default() });
-        }
-        let by = self.holder();
+        let completions = self.ended(all).await;
+        let by = self.claimant();
         let (mut pending, mut done) = (vec![Batch::decide(completions, || 0.5)], Completed::default());
         while let Some(batch) = pending.last_mut() {
             if batch.is_empty() {
@@ -214,6 +209,18 @@ impl Drain {
             }
         }
         done
+    }
+
+    /// Carries out what is claimed, and records nothing.
+    pub async fn ended(&mut self, all: Vec<Claimed>) -> Vec<Completion> {
+        let mut completions = vec![];
+        for Claimed { lease, state } in all {
+            let version = self.versions.load(&mut self.conn, lease.version).await.expect("a version");
+            let outcome = self.outcome(&version, &lease).await;
+            let elapsed = Duration::from_millis(5);
+            completions.push(Completion { lease, version, outcome, elapsed, loaded: state, inputs: Inputs::default() });
+        }
+        completions
     }
 
     /// Carries out one attempt; false if nothing is ready.

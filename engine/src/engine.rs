@@ -7,7 +7,6 @@ use crate::{
     error::Result,
     executor::StepKinds,
     id::{RunId, Scope},
-    listener::Listener,
     maintenance::{Maintenance, MaintenanceConfig},
     version::{Registry, Versions},
     worker::{Worker, WorkerConfig},
@@ -92,13 +91,6 @@ impl Engine {
     /// Starts a worker in this process. Listening needs a connection that no transaction pooler stands in front of; where there is none,
     /// polling serves.
     pub async fn worker(&self, config: WorkerConfig) -> Result<Worker> {
-        let listener = match Listener::connect(&self.options).await {
-            Ok(listener) => Some(listener),
-            Err(e) => {
-                tracing::warn!(error = %e, "no notifications; the worker polls");
-                None
-            }
-        };
-        Worker::start(&self.options, self.registry.clone(), config, listener).await
+        Worker::start(&self.options, self.registry.clone(), config).await
     }
 }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 /// A kind of step: the key under a step's id in a workflow file (`llm:`, `http:`, …).
 ///
 /// `execute` may be dropped at any await point: when the attempt times out, when the run is cancelled, when the process dies. It is
-/// dropped *only* at an await point: code that computes or blocks for long can't be stopped, keeps its thread from everything else
-/// the process does (the renewal of leases among it), and holds up the process's end. Such work belongs in
+/// dropped *only* at an await point: code that computes or blocks for long can't be stopped, keeps its thread from other steps, and
+/// holds up the process's end. (Leases are renewed and results recorded all the same, on a thread of the engine's own.) Such work belongs in
 /// `tokio::task::spawn_blocking`, with a clone of [`StepContext::cancelled`] that it looks at, for what runs there is not dropped.
 ///
 /// What `execute` uses and does not return is not on record: an attempt that is dropped has no [`Usage`]. An end that has come when
@@ -40,6 +40,12 @@ pub trait StepKind: Send + Sync + 'static {
     /// Does the kind talk to anything outside? Then the timeouts and retries of `defaults` apply to it.
     fn calls_out(&self) -> bool {
         true
+    }
+
+    /// Does `execute` return at once: without waiting, and after computing no more than it takes to look at its configuration? Then the
+    /// worker may call it on the thread of its own tasks instead of sending it to another.
+    fn is_instant(&self) -> bool {
+        false
     }
 
     /// Carries out one attempt. `config` is rendered: no expressions are left in it.

@@ -1,68 +1,118 @@
 //! JSON text as it was produced. Inputs and outputs travel as text and are parsed only where something looks inside.
 
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+/// Payloads up to this many bytes stay in their row.
+pub(crate) const INLINE_LIMIT: usize = 256 * 1024;
 
 /// A JSON document as text; cloning it is free.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Payload(Arc<str>);
+#[derive(Clone)]
+pub struct Payload {
+    text: Arc<str>,
+    /// For what is too large for a row.
+    packed: Option<Arc<OnceLock<Packed>>>,
+}
+
+/// A payload as it is stored outside its row.
+pub(crate) struct Packed {
+    /// blake3 of the text.
+    pub hash: [u8; 32],
+    /// Of the text, in bytes.
+    pub size: i32,
+    /// The text in the LZ4 block format, with its length in front.
+    pub data: Vec<u8>,
+}
+
+impl Packed {
+    fn of(text: &str) -> Self {
+        // A JSON text in PostgreSQL is below 1 GiB, so the size fits.
+        Self {
+            hash: *blake3::hash(text.as_bytes()).as_bytes(),
+            size: text.len() as i32,
+            data: lz4_flex::compress_prepend_size(text.as_bytes()),
+        }
+    }
+}
 
 impl Payload {
     /// `null`.
     pub fn null() -> Self {
-        Self("null".into())
+        Self::new("null".into())
+    }
+
+    fn new(text: Arc<str>) -> Self {
+        let packed = (text.len() > INLINE_LIMIT).then(Arc::default);
+        Self { text, packed }
     }
 
     /// Takes text that is known to be JSON: from a `json` column or a serializer.
     pub fn from_json_text(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
+        Self::new(text.into())
     }
 
     /// Serializes a value. Errors as serde_json does: a map key that is no string, a failing `Serialize`.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        Ok(Self(serde_json::to_string(value)?.into()))
+        Ok(Self::new(serde_json::to_string(value)?.into()))
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Parses the text.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(&self.0)
+        serde_json::from_str(&self.text)
     }
 
     /// The text's length in bytes.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.text.len()
+    }
+
+    /// How it is stored if it is too large for a row. It is compressed when this is called first: where a payload is made, and not where
+    /// everybody waits.
+    pub(crate) fn packed(&self) -> Option<&Packed> {
+        self.packed.as_ref().map(|packed| packed.get_or_init(|| Packed::of(&self.text)))
     }
 
     /// Is there no text? (Never so for JSON.)
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
     }
 }
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Payload {}
 
 /// As the JSON it is, unchanged. Only for `serde_json`'s serializers.
 impl Serialize for Payload {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw: &serde_json::value::RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        let raw: &serde_json::value::RawValue = serde_json::from_str(&self.text).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
     }
 }
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(200) {
-            Some((cut, _)) => write!(f, "{}… ({} bytes)", &self.0[..cut], self.0.len()),
-            None => f.write_str(&self.0),
+        match self.text.char_indices().nth(200) {
+            Some((cut, _)) => write!(f, "{}… ({} bytes)", &self.text[..cut], self.text.len()),
+            None => f.write_str(&self.text),
         }
     }
 }
 
 impl From<&serde_json::Value> for Payload {
     fn from(value: &serde_json::Value) -> Self {
-        Self(value.to_string().into())
+        Self::new(value.to_string().into())
     }
 }

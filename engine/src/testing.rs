@@ -129,6 +129,10 @@ impl StepKind for Noop {
         false
     }
 
+    fn is_instant(&self) -> bool {
+        true
+    }
+
     async fn execute(&self, _: &StepContext, config: Value) -> Result<StepOutput, StepError> {
         match config {
             Value::Null => Ok(StepOutput { output: crate::Payload::from_json_text(NOOP_OUTPUT), usage: None }),

@@ -37,6 +37,10 @@ impl StepKind for Noop {
         false
     }
 
+    fn is_instant(&self) -> bool {
+        true
+    }
+
     async fn execute(&self, context: &StepContext, config: Value) -> Result<StepOutput, StepError> {
         if let Some(started) = &self.started {
             // Whoever listened has gone: the measurement is over.

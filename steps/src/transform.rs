@@ -24,6 +24,10 @@ impl StepKind for Transform {
         false
     }
 
+    fn is_instant(&self) -> bool {
+        true
+    }
+
     async fn execute(&self, _context: &StepContext, config: Value) -> Result<StepOutput, StepError> {
         StepOutput::json(&config)
     }

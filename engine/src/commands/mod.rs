@@ -1,5 +1,5 @@
-//! Every change of durable state, one file each. A command opens the transaction, takes locks in the stated order (scopes by key → maps →
-//! spans → lanes → run → dead letters), asks `lifecycle`, applies through `store`, commits.
+//! Every change of durable state, one file each. A command opens the transaction, takes locks in the order that stands at the head of
+//! `migrations/0006_claims.sql`, asks `lifecycle`, applies through `store`, commits.
 
 mod apply_batch;
 mod cancel_run;
@@ -22,5 +22,4 @@ pub use prune::{Pruned, prune};
 pub(crate) use reap::reap;
 pub use redrive::{Redrive, Redriven, redrive};
 pub use register_workflow::{Registered, register_workflow};
-pub(crate) use start_runs::new_token;
 pub use start_runs::{Local, LocalStep, StartRun, StartedRun, start_runs};

@@ -3,15 +3,13 @@
 use super::{
     Stop,
     complete_attempts::{Batch, Completed, Completion, Inputs, NoRoom, Outcome, ScopeCache, complete_attempts},
-    give_way, is_permanent,
-    start_runs::new_token,
-    stop_run,
+    give_way, is_permanent, stop_run,
     tries::Tries,
 };
 use crate::{
     error::{Error, ErrorClass, Result},
     executor::StepError,
-    store::{hot::Holder, lanes, rows::Lease, runs, workers},
+    store::{holder::Claimant, lanes, rows::Lease, runs, workers},
     version::Versions,
 };
 use sqlx::PgConnection;
@@ -30,8 +28,8 @@ pub(crate) async fn reap(conn: &mut PgConnection, versions: &Versions, worker: i
 async fn take_over(conn: &mut PgConnection, versions: &Versions, worker: i32, lease: Duration) -> Result<usize> {
     let mut reaped = 0;
     loop {
-        let by = Holder { token: new_token(), worker, lease_s: lease.as_secs_f64() };
-        let expired = lanes::take_expired(conn, BATCH, by).await?;
+        let by = Claimant { worker, lease_s: lease.as_secs_f64() };
+        let expired = lanes::take_expired(conn, BATCH, by.holder()).await?;
         if expired.is_empty() {
             return Ok(reaped);
         }
@@ -63,7 +61,7 @@ async fn lost(conn: &mut PgConnection, versions: &Versions, expired: Vec<Lease>)
     Ok(lost)
 }
 
-async fn complete(conn: &mut PgConnection, batch: Batch, by: Holder, done: &mut Completed) -> Result<()> {
+async fn complete(conn: &mut PgConnection, batch: Batch, by: Claimant, done: &mut Completed) -> Result<()> {
     let (mut pending, mut cache, mut tries) = (vec![batch], ScopeCache::default(), Tries::default());
     while let Some(batch) = pending.last_mut() {
         if batch.is_empty() {

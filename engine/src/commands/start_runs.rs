@@ -8,7 +8,7 @@ use crate::{
     payload::Payload,
     store::{
         blobs,
-        hot::Holder,
+        holder::{Claimant, Holder},
         rows::{Claimed, Lease, VersionedState},
         runs::{self, NewRuns},
     },
@@ -128,13 +128,7 @@ fn in_key_order(slice: &[StartRun]) -> Vec<usize> {
 
 fn holder(local: Option<&dyn Local>) -> Holder {
     let (worker, lease_s) = local.map_or((0, 0.0), Local::holder);
-    Holder { token: new_token(), worker, lease_s }
-}
-
-/// A token that no other lease has.
-pub(crate) fn new_token() -> i64 {
-    // 63 random bits; the sign is kept clear so that a token reads well in a log.
-    (uuid::Uuid::new_v4().as_u64_pair().1 >> 1) as i64
+    Claimant { worker, lease_s }.holder()
 }
 
 fn check_inputs(slice: &[StartRun], versions: &[Arc<Version>]) -> Result<()> {
@@ -153,7 +147,7 @@ fn check_inputs(slice: &[StartRun], versions: &[Arc<Version>]) -> Result<()> {
 
 struct Prepared {
     new: NewRuns,
-    blobs: Vec<(RunId, blobs::Packed)>,
+    blobs: Vec<(RunId, Payload)>,
     timeouts: (Vec<uuid::Uuid>, Vec<f64>),
     /// For each run, its place in the slice.
     order: Vec<usize>,
@@ -172,14 +166,16 @@ impl Prepared {
             let n = &mut p.new;
             n.id.push(id.0);
             n.version.push(run.version.0);
-            if run.input.len() > blobs::INLINE_LIMIT {
-                let packed = blobs::pack(run.input.as_str());
-                n.input.push(None);
-                n.blob.push(Some(packed.hash.to_vec()));
-                p.blobs.push((id, packed));
-            } else {
-                n.input.push(Some(run.input.clone()));
-                n.blob.push(None);
+            match run.input.packed() {
+                Some(packed) => {
+                    n.input.push(None);
+                    n.blob.push(Some(packed.hash.to_vec()));
+                    p.blobs.push((id, run.input.clone()));
+                }
+                None => {
+                    n.input.push(Some(run.input.clone()));
+                    n.blob.push(None);
+                }
             }
             n.priority.push(run.priority);
             n.trigger.push(run.trigger.clone());
@@ -260,8 +256,8 @@ async fn insert(
     let mut tx = conn.begin().await?;
     let started = runs::start(&mut tx, scope, &p.new, mine, by).await?;
     let fresh: HashSet<_> = started.into_iter().collect();
-    let packed: Vec<_> = p.blobs.iter().filter(|(run, _)| fresh.contains(&run.0)).collect();
-    blobs::insert(&mut tx, &packed).await?;
+    let blobs: Vec<_> = p.blobs.iter().filter(|(run, _)| fresh.contains(&run.0)).cloned().collect();
+    blobs::insert(&mut tx, &blobs).await?;
     let (ids, seconds): (Vec<_>, Vec<_>) =
         p.timeouts.0.iter().copied().zip(p.timeouts.1.iter().copied()).filter(|(id, _)| fresh.contains(id)).unzip();
     runs::set_timeouts(&mut tx, &ids, &seconds).await?;

@@ -5,34 +5,9 @@ use sqlx::PgConnection;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Payloads up to this many bytes stay in their row.
-pub(crate) const INLINE_LIMIT: usize = 256 * 1024;
-
-/// What the row keeps of a payload that has moved out: blake3 of its text.
-pub(crate) type BlobHash = [u8; 32];
-
-/// A payload as it is stored outside its row.
-pub(crate) struct Packed {
-    /// Of the uncompressed text.
-    pub hash: BlobHash,
-    /// Of the uncompressed text, in bytes.
-    pub size: i32,
-    /// Compressed.
-    pub data: Vec<u8>,
-}
-
-/// Compresses a text.
-pub(crate) fn pack(text: &str) -> Packed {
-    // A JSON text in PostgreSQL is below 1 GiB, so the size fits.
-    Packed {
-        hash: *blake3::hash(text.as_bytes()).as_bytes(),
-        size: text.len() as i32,
-        data: lz4_flex::compress_prepend_size(text.as_bytes()),
-    }
-}
-
-/// Stores packed payloads for their runs; what is there already stays.
-pub(crate) async fn insert(conn: &mut PgConnection, blobs: &[&(RunId, Packed)]) -> Result<(), sqlx::Error> {
+/// Stores payloads that are too large for a row for their runs; what is there already stays.
+pub(crate) async fn insert(conn: &mut PgConnection, payloads: &[(RunId, Payload)]) -> Result<(), sqlx::Error> {
+    let blobs: Vec<_> = payloads.iter().filter_map(|(run, payload)| Some((run, payload.packed()?))).collect();
     if blobs.is_empty() {
         return Ok(());
     }
@@ -86,7 +61,8 @@ mod tests {
     #[test]
     fn a_payload_comes_back_as_it_went() {
         let text = format!("[{}null]", r#""a\u0000b", "#.repeat(100_000));
-        let packed = pack(&text);
+        let payload = Payload::from_json_text(text.clone());
+        let packed = payload.packed().expect("too large for a row");
         assert!(packed.data.len() < text.len() / 10);
         assert_eq!(unpack(&packed.data).unwrap().as_str(), text);
         assert!(unpack(&packed.data[..packed.data.len() / 2]).is_err());

@@ -67,7 +67,8 @@ pub(crate) struct Arrays {
 /// The bundle of an item and its bit there.
 pub(super) fn place(run: RunId, item: &ScopePath, bundle: Option<i32>, token: i64) -> Option<(Key, i64)> {
     let (lo, (scope, map, item)) = (bundle?, item.parent()?);
-    Some(((run, scope, map.0 as i16, lo, token), 1 << (item.wrapping_sub(lo.unsigned_abs()) % SIZE)))
+    let bit = item.checked_sub(lo.unsigned_abs()).filter(|bit| *bit < SIZE)?;
+    Some(((run, scope, map.0 as i16, lo, token), 1 << bit))
 }
 
 /// Takes items out of their bundles, in the caller's transaction.
@@ -126,9 +127,18 @@ pub(super) async fn take_out_held(conn: &mut PgConnection, worker: i32, token: i
     Ok(())
 }
 
-/// Renews the leases of bundles; gives the items of each that are still held, nothing for a bundle that is not there any more.
-pub(super) async fn renew(conn: &mut PgConnection, keys: &[&Key], lease_s: f64) -> Result<Vec<i64>, sqlx::Error> {
-    let rows: Vec<(i32, i64)> = sqlx::query_as("SELECT at, held FROM krowoc.renew_bundles_v1($1, $2, $3, $4, $5, $6)")
+/// What a renewal found of a bundle; by default that it is not there any more.
+#[derive(Clone, Copy, Default)]
+pub(super) struct RenewedBundle {
+    /// The items that it still holds.
+    pub held: i64,
+    /// Somebody was writing it otherwise.
+    pub renewed: bool,
+}
+
+/// Renews the leases of bundles.
+pub(super) async fn renew(conn: &mut PgConnection, keys: &[&Key], lease_s: f64) -> Result<Vec<RenewedBundle>, sqlx::Error> {
+    let rows: Vec<(i32, bool, i64)> = sqlx::query_as("SELECT at, renewed, held FROM krowoc.renew_bundles_v1($1, $2, $3, $4, $5, $6)")
         .bind(keys.iter().map(|k| k.0.0).collect::<Vec<_>>())
         .bind(keys.iter().map(|k| k.1.0.as_slice()).collect::<Vec<_>>())
         .bind(keys.iter().map(|k| k.2).collect::<Vec<_>>())
@@ -137,9 +147,9 @@ pub(super) async fn renew(conn: &mut PgConnection, keys: &[&Key], lease_s: f64) 
         .bind(lease_s)
         .fetch_all(conn)
         .await?;
-    let mut held = vec![0; keys.len()];
-    for (at, bits) in rows {
-        held[at as usize - 1] = bits;
+    let mut found = vec![RenewedBundle::default(); keys.len()];
+    for (at, renewed, held) in rows {
+        found[at as usize - 1] = RenewedBundle { held, renewed };
     }
-    Ok(held)
+    Ok(found)
 }

@@ -1,9 +1,8 @@
 //! The hot path's calls: arrays in, one round trip. The structs mirror the parameters of `complete_v1` and its kin, column by column.
 
-use super::{bundles::Bundles, rows::Claimed};
+use super::{bundles::Bundles, holder::Holder, rows::Claimed};
 use crate::{
     id::{RunId, ScopePath},
-    patience::{patience, within},
     payload::Payload,
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -12,21 +11,6 @@ use std::{
     time::Duration,
 };
 use uuid::Uuid;
-
-/// Who leases what in a transaction, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Holder {
-    pub token: i64,
-    pub worker: i32,
-    pub lease_s: f64,
-}
-
-impl Holder {
-    /// Waits for an answer, but no longer than what it leases would last.
-    pub async fn in_time<T, E: From<sqlx::Error>>(self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        within(patience(Duration::from_secs_f64(self.lease_s)), work).await
-    }
-}
 
 /// A set of transitions, decided and ready to be applied.
 #[derive(Default)]
@@ -134,6 +118,7 @@ impl Transition {
             && self.ends.run.is_empty()
             && self.run_ends.run.is_empty()
             && self.items.0.is_empty()
+            && self.bundles.is_empty()
             && self.wake.is_empty()
     }
 }

@@ -1,6 +1,6 @@
 //! Lanes outside the hot path: checking tokens under lock, stopping a run's lanes, taking over expired leases.
 
-use super::{bundles, hot::Holder, rows::Lease};
+use super::{bundles, holder::Holder, rows::Lease};
 use crate::{
     id::{RunId, ScopePath, VersionId},
     lifecycle::Counters,
@@ -70,7 +70,8 @@ pub(crate) async fn put_back(conn: &mut PgConnection, leases: &[&Lease]) -> Resu
     let lanes: Vec<i32> = leases.iter().map(|l| l.lane).collect();
     let tokens: Vec<i64> = leases.iter().map(|l| l.token).collect();
     sqlx::query!(
-        "UPDATE krowoc.lane l SET state = 'ready', token = NULL, lease_until = NULL, ready_at = krowoc.now(), attempt = l.attempt - 1
+        "UPDATE krowoc.lane l SET state = 'ready', token = NULL, lease_until = NULL, ready_at = krowoc.now(), attempt = l.attempt - 1,
+           total_from = CASE WHEN l.attempt > 1 THEN l.total_from END
          FROM unnest($1::uuid[], $2::bytea[], $3::int[], $4::bigint[]) AS k(run, scp, lane, token)
          WHERE l.run_id = ANY (ARRAY[k.run]) AND l.scope = k.scp AND l.lane = k.lane AND l.token = k.token AND l.state <> 'aborting'",
         &runs,
@@ -86,8 +87,10 @@ pub(crate) async fn put_back(conn: &mut PgConnection, leases: &[&Lease]) -> Resu
 /// The same for everything that a worker holds by one token: its transaction was committed, and nobody heard of it. Gives how many.
 pub(crate) async fn put_back_unheard(conn: &mut PgConnection, worker: i32, token: i64) -> Result<u64, sqlx::Error> {
     bundles::take_out_held(conn, worker, token).await?;
+    // Both states, which imply the predicate of the index of leases: there is none of tokens.
     let done = sqlx::query!(
-        "UPDATE krowoc.lane SET state = 'ready', token = NULL, lease_until = NULL, ready_at = krowoc.now(), attempt = attempt - 1
+        "UPDATE krowoc.lane SET state = 'ready', token = NULL, lease_until = NULL, ready_at = krowoc.now(), attempt = attempt - 1,
+           total_from = CASE WHEN attempt > 1 THEN total_from END
          WHERE worker = $1 AND state IN ('leased', 'aborting') AND token = $2 AND state <> 'aborting'",
         worker,
         token
@@ -99,7 +102,7 @@ pub(crate) async fn put_back_unheard(conn: &mut PgConnection, worker: i32, token
 
 /// How many lanes a run still has.
 pub(crate) async fn count(conn: &mut PgConnection, run: RunId) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!("SELECT count(*) AS \"n!\" FROM krowoc.lane WHERE run_id = $1", run.0).fetch_one(conn).await
+    sqlx::query_scalar!("SELECT count(*) AS \"n!\" FROM krowoc.live_lane WHERE run_id = $1", run.0).fetch_one(conn).await
 }
 
 /// Stops a run's lanes: what is leased may only end, everything else is gone at once. Returns how many attempts are in flight.
@@ -178,42 +181,62 @@ pub(crate) async fn take_expired(conn: &mut PgConnection, limit: i64, by: Holder
         .collect())
 }
 
-/// Renews leases; says of each whether it is still held.
-pub(crate) async fn renew(conn: &mut PgConnection, leases: &[HeldLane], lease_s: f64) -> Result<Vec<bool>, sqlx::Error> {
-    let places: Vec<_> = leases.iter().map(|l| bundles::place(l.run, &l.scope, l.bundle, l.token)).collect();
-    let mut held = vec![false; leases.len()];
-    let keys: BTreeSet<_> = places.iter().flatten().map(|(key, _)| key).collect();
-    if !keys.is_empty() {
-        let keys: Vec<_> = keys.into_iter().collect();
-        let bits: BTreeMap<_, _> = keys.iter().copied().zip(bundles::renew(conn, &keys, lease_s).await?).collect();
-        for (held, place) in held.iter_mut().zip(&places) {
-            *held = place.as_ref().is_some_and(|(key, bit)| bits.get(key).is_some_and(|bits| bits & bit != 0));
-        }
+/// What a renewal found of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Renewed,
+    /// Somebody is writing it, and decides about it.
+    Held,
+    Lost,
+}
+
+impl Renewal {
+    fn of(renewed: bool) -> Self {
+        if renewed { Self::Renewed } else { Self::Held }
     }
+}
+
+/// Renews leases.
+pub(crate) async fn renew(conn: &mut PgConnection, leases: &[HeldLane], lease_s: f64) -> Result<Vec<Renewal>, sqlx::Error> {
+    let mut found = renew_bundled(conn, leases, lease_s).await?;
     // Also items that have been taken out of their bundles.
-    let alone: Vec<usize> = (0..leases.len()).filter(|at| !held[*at]).collect();
+    let alone: Vec<usize> = (0..leases.len()).filter(|at| found[*at] == Renewal::Lost).collect();
     if !alone.is_empty() {
-        for position in renew_lanes(conn, alone.iter().map(|at| &leases[*at]), lease_s).await? {
-            held[alone[position]] = true;
+        for (at, renewed) in renew_lanes(conn, alone.iter().map(|at| &leases[*at]), lease_s).await? {
+            found[alone[at as usize - 1]] = Renewal::of(renewed);
         }
     }
-    Ok(held)
+    Ok(found)
+}
+
+async fn renew_bundled(conn: &mut PgConnection, leases: &[HeldLane], lease_s: f64) -> Result<Vec<Renewal>, sqlx::Error> {
+    let places: Vec<_> = leases.iter().map(|l| bundles::place(l.run, &l.scope, l.bundle, l.token)).collect();
+    let keys: BTreeSet<_> = places.iter().flatten().map(|(key, _)| key).collect();
+    if keys.is_empty() {
+        return Ok(vec![Renewal::Lost; leases.len()]);
+    }
+    let keys: Vec<_> = keys.into_iter().collect();
+    let bundles: BTreeMap<_, _> = keys.iter().copied().zip(bundles::renew(conn, &keys, lease_s).await?).collect();
+    let of = |place: &Option<_>| {
+        let (key, bit) = place.as_ref()?;
+        bundles.get(key).filter(|bundle| bundle.held & bit != 0).map(|bundle| Renewal::of(bundle.renewed))
+    };
+    Ok(places.iter().map(|place| of(place).unwrap_or(Renewal::Lost)).collect())
 }
 
 async fn renew_lanes<'a>(
     conn: &mut PgConnection,
     leases: impl Iterator<Item = &'a HeldLane> + Clone,
     lease_s: f64,
-) -> Result<impl Iterator<Item = usize>, sqlx::Error> {
-    let held: Vec<i32> = sqlx::query_scalar("SELECT krowoc.renew_v1($1, $2, $3, $4, $5)")
+) -> Result<Vec<(i32, bool)>, sqlx::Error> {
+    sqlx::query_as("SELECT at, renewed FROM krowoc.renew_v1($1, $2, $3, $4, $5)")
         .bind(leases.clone().map(|l| l.run.0).collect::<Vec<_>>())
         .bind(leases.clone().map(|l| l.scope.0.as_slice()).collect::<Vec<_>>())
         .bind(leases.clone().map(|l| l.lane).collect::<Vec<_>>())
         .bind(leases.map(|l| l.token).collect::<Vec<_>>())
         .bind(lease_s)
         .fetch_all(conn)
-        .await?;
-    Ok(held.into_iter().map(|at| at as usize - 1))
+        .await
 }
 
 /// What a renewal needs of a lease.

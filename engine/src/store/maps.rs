@@ -3,7 +3,7 @@
 use crate::{
     id::{RunId, ScopePath, StepIx},
     payload::Payload,
-    store::hot::Holder,
+    store::holder::Holder,
 };
 use sqlx::PgConnection;
 use std::collections::{BTreeSet, HashMap};

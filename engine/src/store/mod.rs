@@ -3,6 +3,7 @@
 pub(crate) mod blobs;
 pub(crate) mod bundles;
 pub(crate) mod dead_letters;
+pub(crate) mod holder;
 pub(crate) mod hot;
 pub(crate) mod inputs;
 #[cfg(test)]

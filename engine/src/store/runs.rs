@@ -1,7 +1,7 @@
 //! Run headers and the scopes of live runs.
 
 use super::{
-    hot::Holder,
+    holder::Holder,
     rows::{VersionedState, decode},
 };
 use crate::{

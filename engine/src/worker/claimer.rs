@@ -2,11 +2,11 @@
 
 use super::shared::Shared;
 use crate::{
-    commands::{complete_attempts::Room, new_token},
+    commands::complete_attempts::Room,
     error::{Error, Result},
-    patience::{patience, within},
     store::{
-        hot::{self, Claim, Holder},
+        holder::Holder,
+        hot::{self, Claim},
         lanes,
         rows::Claimed,
         workers,
@@ -35,10 +35,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// `unheard` is the token of a claim whose answer was lost with its connection: what it leased is ready again first.
+/// `unheard` is the token of a claim whose answer was lost with its connection: what it leased is ready again first. (A claim that commits
+/// only now is not seen here; what it leases waits for the reaper.)
 async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect: &mut Reconnect, unheard: &mut Option<i64>) -> Result<()> {
     if let Some(token) = *unheard {
-        in_time(shared, lanes::put_back_unheard(conn, shared.worker, token)).await?;
+        shared.claimant().in_time(lanes::put_back_unheard(conn, shared.worker, token)).await?;
         *unheard = None;
     }
     let mut marked = false;
@@ -50,7 +51,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
             wait_for_slot(shared, conn).await?;
             continue;
         }
-        let claiming = shared.claiming();
+        let claiming = shared.flights.claiming();
         // Asked again under the count: a stop either sees this claim or is seen by it.
         if shared.stopping.is_cancelled() {
             return Ok(());
@@ -59,7 +60,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
         if want == 0 {
             continue;
         }
-        let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
+        let by = shared.claimant().holder();
         let Got { steps: got, due } = match claim(shared, conn, want, by).await {
             Ok(got) => got,
             Err(e) => {
@@ -76,7 +77,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
         if got == want {
             if marked {
                 marked = false;
-                in_time(shared, workers::mark(conn, shared.worker, false)).await?;
+                shared.claimant().in_time(workers::mark(conn, shared.worker, false)).await?;
             }
             continue;
         }
@@ -86,7 +87,7 @@ async fn claim_until_closed(shared: &Shared, conn: &mut PgConnection, reconnect:
         if !marked {
             // Said before the last look: whoever commits after that look sees the mark and notifies.
             marked = true;
-            in_time(shared, workers::mark(conn, shared.worker, true)).await?;
+            shared.claimant().in_time(workers::mark(conn, shared.worker, true)).await?;
             continue;
         }
         let timer = due.map(|due| due.saturating_duration_since(Instant::now()));
@@ -104,9 +105,9 @@ struct Got {
 async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize, by: Holder) -> Result<Got> {
     let asked = Instant::now();
     let Claim { leased, left, due_in } = match shared.config.serves {
-        Serves::Everything => by.in_time(hot::claim(conn, &shared.queues, want, shared.chance(), by)).await?,
+        Serves::Everything => shared.claimant().in_time(hot::claim(conn, &shared.queues, want, shared.chance(), by)).await?,
         Serves::OneRun => match shared.only.get() {
-            Some(run) => by.in_time(hot::claim_run(conn, *run, &shared.queues, want, by)).await?,
+            Some(run) => shared.claimant().in_time(hot::claim_run(conn, *run, &shared.queues, want, by)).await?,
             None => Claim::default(),
         },
     };
@@ -117,7 +118,7 @@ async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize, by: Holder
     }
     shared.urgent.store(left.unwrap_or(i16::MIN), Relaxed);
     for id in leased.iter().map(|c| c.lease.version).collect::<HashSet<_>>() {
-        if let Err(e) = in_time(shared, shared.registry.versions.load(conn, id)).await {
+        if let Err(e) = shared.claimant().in_time(shared.registry.versions.load(conn, id)).await {
             match e {
                 Error::Store(e) => return Err(e.into()),
                 // Its leases expire, so that a worker that can read it takes over.
@@ -140,15 +141,11 @@ async fn wait_for_slot(shared: &Shared, conn: &mut PgConnection) -> Result<()> {
         () = shared.freed.notified() => {}
         () = shared.stopping.cancelled() => {}
         () = tokio::time::sleep(Duration::from_secs(1)) => {
-            let top = in_time(shared, lanes::most_urgent(conn, &shared.queues)).await?;
+            let top = shared.claimant().in_time(lanes::most_urgent(conn, &shared.queues)).await?;
             shared.urgent.store(top.unwrap_or(i16::MIN), Relaxed);
         }
     }
     Ok(())
-}
-
-async fn in_time<T, E: From<sqlx::Error>>(shared: &Shared, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    within(patience(shared.config.lease), work).await
 }
 
 async fn woken(shared: &Shared, within: Duration) -> bool {

@@ -5,12 +5,11 @@ use super::{reconnect::Reconnect, shared::Shared};
 use crate::{
     commands::{
         complete_attempts::{Batch, Completed, Completion, Continued, ScopeCache, complete_attempts},
-        give_way, is_permanent, new_token,
+        give_way, is_permanent,
     },
     error::Result,
     measures::Tally,
-    patience::{patience, within},
-    store::{hot::Holder, lanes, rows::Claimed},
+    store::{lanes, rows::Claimed},
 };
 use sqlx::PgConnection;
 use std::{
@@ -38,7 +37,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedRec
         let tally = Tally::of(&ended);
         shared.measures.commit_batch.record(slots as f64);
         let mut pending = vec![Batch::decide(ended, || crate::commands::complete_attempts::Room::chance(&*shared))];
-        let (mut done, mut asked, mut unheard) = (Completed::default(), None, vec![]);
+        let (mut done, asked) = (Completed::default(), Instant::now());
         while let Some(batch) = pending.last_mut() {
             if batch.is_empty() {
                 pending.pop();
@@ -48,54 +47,41 @@ pub(super) async fn run(shared: Arc<Shared>, mut completions: mpsc::UnboundedRec
                 conn = reconnect.connect(&shared.closed).await;
             }
             let Some(connection) = &mut conn else { return };
-            let now = Instant::now();
-            let by = Holder { token: new_token(), worker: shared.worker, lease_s: shared.lease_s() };
-            match apply(&shared, connection, &mut cache, batch, by, &mut done).await {
-                Ok(()) => {
-                    asked.get_or_insert(now);
-                    reconnect.succeeded();
-                }
+            match apply(&shared, connection, &mut cache, batch, &mut done).await {
+                Ok(()) => reconnect.succeeded(),
                 Err(e) if is_permanent(&e) => give_way(&mut pending, &e),
                 Err(e) => {
                     reconnect.failed(&e);
                     conn = None;
-                    unheard.push(by.token);
                 }
             }
         }
         // What was tried again has waited for the locks of the first try, so that one has ended by now.
-        if !put_back_unheard(&shared, &mut conn, &mut reconnect, unheard).await {
+        if !put_back_unheard(&shared, &mut conn, &mut reconnect, &done.unheard).await {
             return;
         }
         shared.measures.ended(tally);
-        go_on(&shared, done, slots, &numbers, asked.unwrap_or_else(Instant::now));
+        go_on(&shared, done, slots, &numbers, asked);
     }
 }
 
-async fn apply(
-    shared: &Shared,
-    conn: &mut PgConnection,
-    cache: &mut ScopeCache,
-    batch: &mut Batch,
-    by: Holder,
-    done: &mut Completed,
-) -> Result<()> {
+async fn apply(shared: &Shared, conn: &mut PgConnection, cache: &mut ScopeCache, batch: &mut Batch, done: &mut Completed) -> Result<()> {
     let begun = Instant::now();
-    complete_attempts(conn, cache, batch, by, shared, done).await?;
+    complete_attempts(conn, cache, batch, shared.claimant(), shared, done).await?;
     shared.measures.commit_seconds.record(begun.elapsed().as_secs_f64());
     Ok(())
 }
 
 /// A connection that broke may have committed first: then successors are leased to this worker that nobody here carries out. They are ready
 /// again, as if they had not been leased. False once the worker is closed.
-async fn put_back_unheard(shared: &Shared, conn: &mut Option<PgConnection>, reconnect: &mut Reconnect, tokens: Vec<i64>) -> bool {
+async fn put_back_unheard(shared: &Shared, conn: &mut Option<PgConnection>, reconnect: &mut Reconnect, tokens: &[i64]) -> bool {
     for token in tokens {
         loop {
             if conn.is_none() {
                 *conn = reconnect.connect(&shared.closed).await;
             }
             let Some(connection) = conn else { return false };
-            match within(patience(shared.config.lease), lanes::put_back_unheard(connection, shared.worker, token)).await {
+            match shared.claimant().in_time(lanes::put_back_unheard(connection, shared.worker, *token)).await {
                 Ok(lanes) => {
                     if lanes > 0 {
                         shared.wake.notify_one();
@@ -126,7 +112,7 @@ fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64], asked:
         }
     }
     for number in numbers {
-        shared.land(*number);
+        shared.flights.land(*number);
     }
     // Every completed step frees its slot; continued, opened and leased ones keep or took one.
     let free = (slots + done.taken).saturating_sub(kept);
@@ -143,10 +129,15 @@ fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64], asked:
     stats.conflicts.fetch_add(done.conflicts, Relaxed);
     stats.refused.fetch_add(done.refused, Relaxed);
     if done.refused > 0 {
-        tracing::warn!(refused = done.refused, "completions were refused: their leases had been lost");
+        let why = match done.unheard.as_slice() {
+            [] => "their leases had been lost",
+            _ => "their leases had been lost, or a commit that nobody heard of had recorded them already",
+        };
+        tracing::warn!(refused = done.refused, "completions were refused: {why}");
     }
-    if done.runs > 0 {
-        stats.runs.fetch_add(done.runs, Relaxed);
+    stats.runs.fetch_add(done.runs, Relaxed);
+    // A run may have ended by a commit that nobody heard of.
+    if done.runs > 0 || !done.unheard.is_empty() {
         stats.ended.notify_waiters();
         stats.ended.notify_one();
     }

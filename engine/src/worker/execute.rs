@@ -38,7 +38,11 @@ pub(super) async fn execute(shared: &Arc<Shared>, job: Arc<Job>) -> Outcome {
         biased;
         ended = task => ended.unwrap_or_else(|e| match e.try_into_panic() {
             Ok(panic) => panicked(&job, &panic_message(panic.as_ref())),
-            Err(e) => panicked(&job, &e.to_string()),
+            // Its runtime is being shut down: there is nothing left here that could carry out steps.
+            Err(_) => {
+                shared.stopping.cancel();
+                Outcome::Released
+            }
         }),
         // Given back: if the lane is still ours the step is ready again; if its run is being stopped, this ends the attempt.
         () = job.flight.cancelled.cancelled() => Outcome::Released,
@@ -59,14 +63,18 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     }
 }
 
-/// Constant or passed-on configuration for a kind that stays in the process: not worth a task.
+/// What a step on this thread may look at, in bytes: the leases of all others are renewed here.
+const SMALL: usize = 16 * 1024;
+
+/// Little constant or passed-on configuration for a kind that is done with it at once: not worth a task.
 fn is_small(shared: &Shared, job: &Job) -> bool {
     match job.version.step(job.lease.step) {
         None => job.lease.step == Lease::ENTRY,
         Some((_, step)) => match &step.action {
             Action::Task { kind, config } => {
-                let stays = shared.registry.kinds.get(kind).is_some_and(|k| !k.calls_out());
-                stays && step.when.is_none() && step.output.is_none() && (config.is_constant() || config.is_bare_reference())
+                let instant = shared.registry.kinds.get(kind).is_some_and(|k| k.is_instant());
+                let plain = step.when.is_none() && step.output.is_none() && (config.is_constant() || config.is_bare_reference());
+                instant && plain && job.inputs.bytes() <= SMALL
             }
             Action::Wait(_) => job.lease.phase == Lease::DUE,
             Action::Map(_) => false,
@@ -167,7 +175,7 @@ async fn task(shared: &Shared, job: &Job, step: &Step, kind: &str, config: &Temp
         prompts: job.version.dag.prompts.clone(),
         idle_timeout: step.timeout.idle,
     };
-    if !shared.may_start(job.flight.number) {
+    if !shared.flights.may_start(job.flight.number, shared.config.lease) {
         return Ok(Outcome::Released);
     }
     let output = timed(job, step, kind.as_ref(), &context, config).await?;
@@ -225,6 +233,8 @@ fn check_output(what: &str, schema: Option<&Schema>, output: Payload, usage: Opt
             return Err(error);
         }
     }
+    // Here, where only this step waits for it.
+    output.packed();
     Ok(Outcome::Succeeded { output, usage })
 }
 

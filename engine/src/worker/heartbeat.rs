@@ -8,7 +8,7 @@ use crate::{
     maintenance::reaper,
     patience::within,
     store::{
-        lanes::{self, HeldLane},
+        lanes::{self, HeldLane, Renewal},
         workers,
     },
 };
@@ -25,25 +25,35 @@ const BATCH: usize = 2000;
 const SELDOM: Duration = Duration::from_secs(15);
 /// The longest pause between attempts to renew.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long it may take to begin to listen; polling serves as well.
+const LISTENING: Duration = Duration::from_secs(10);
 /// A statement is given at least this long, however short the leases.
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(shared: Arc<Shared>, listener: Option<Listener>) {
+pub(super) async fn run(shared: Arc<Shared>) {
     // `beat` alone sees that the worker is closed: cut off between taking a lease over and completing it, the lease would be nobody's for as
     // long again.
     tokio::select! {
-        () = hear(&shared, listener) => {}
+        () = hear(&shared) => {}
         () = beat(&shared) => {}
     }
 }
 
 /// Beside the renewals: neither waits while the other's connection is silent.
-async fn hear(shared: &Shared, listener: Option<Listener>) {
-    let Some(mut listener) = listener else { return std::future::pending().await };
+async fn hear(shared: &Shared) {
+    let mut listener = match within(LISTENING, Listener::connect(&shared.options)).await {
+        Ok(listener) => listener,
+        Err(e) => {
+            tracing::warn!(error = %e, "no notifications; the worker polls");
+            return std::future::pending().await;
+        }
+    };
+    // What was said before is found by a look.
+    shared.wake.notify_one();
     loop {
         match listener.next().await {
             Hint::Ready => shared.wake.notify_one(),
-            Hint::Stopped(run) => shared.stop_run(run),
+            Hint::Stopped(run) => shared.flights.stop_run(run),
         }
     }
 }
@@ -89,12 +99,17 @@ async fn keep(shared: &Shared, conn: &mut Option<PgConnection>, reconnect: &mut 
 }
 
 async fn renew(shared: &Shared, conn: &mut PgConnection, patience: Duration) -> Result<()> {
-    let (numbers, held): (Vec<u64>, Vec<HeldLane>) = shared.due_renewals(shared.config.lease / 6).into_iter().unzip();
+    let (numbers, held): (Vec<u64>, Vec<HeldLane>) = shared.flights.due_renewals(shared.config.lease / 6).into_iter().unzip();
     for (numbers, held) in numbers.chunks(BATCH).zip(held.chunks(BATCH)) {
         let at = Instant::now();
-        let kept = within(patience, lanes::renew(conn, held, shared.lease_s())).await?;
-        for (number, kept) in numbers.iter().zip(kept) {
-            shared.renewed(*number, kept, at);
+        let found = within(patience, lanes::renew(conn, held, shared.claimant().lease_s)).await?;
+        for (number, found) in numbers.iter().zip(found) {
+            match found {
+                Renewal::Renewed => shared.flights.renewed(*number, at),
+                Renewal::Lost if shared.flights.lost(*number) => shared.measures.leases_lost.increment(1),
+                // Asked again at the next look, or landed.
+                Renewal::Held | Renewal::Lost => {}
+            }
         }
     }
     Ok(())

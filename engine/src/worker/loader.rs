@@ -9,7 +9,6 @@ use crate::{
     error::{Error, ErrorClass, Result},
     executor::StepError,
     id::{RunId, ScopePath, StepIx},
-    patience::{patience, within},
     payload::Payload,
     store::{
         blobs,
@@ -43,7 +42,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut to_load: mpsc::UnboundedReceive
                 conn = reconnect.connect(&shared.closed).await;
             }
             let Some(connection) = &mut conn else { return };
-            match within(patience(shared.config.lease), load(connection, &mut jobs, &mut chunks)).await {
+            match shared.claimant().in_time(load(connection, &mut jobs, &mut chunks)).await {
                 Ok(()) => {
                     reconnect.succeeded();
                     jobs.drain(..).for_each(|job| shared.hand_out(job));
@@ -64,7 +63,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut to_load: mpsc::UnboundedReceive
 
 /// In a batch that can't be read, the one job at fault fails with that; the others go on.
 async fn alone(shared: &Shared, conn: &mut PgConnection, mut job: Job, chunks: &mut ChunkCache) {
-    match within(patience(shared.config.lease), load(conn, std::slice::from_mut(&mut job), chunks)).await {
+    match shared.claimant().in_time(load(conn, std::slice::from_mut(&mut job), chunks)).await {
         Ok(()) => shared.hand_out(job),
         Err(Error::Store(_)) => shared.load_again(job),
         Err(e) => {
@@ -170,7 +169,7 @@ async fn load_results(conn: &mut PgConnection, jobs: &mut [Job]) -> Result<Vec<O
         let Some(reads) = job.version.reads(&job.lease) else { continue };
         let known: Vec<StepIx> = job.inputs.steps.iter().map(|(ix, _)| *ix).collect();
         for ix in reads.steps.iter().filter(|ix| !known.contains(ix)) {
-            let Some(scope) = enclosing(&job.version, &job.lease.scope, *ix)? else { continue };
+            let Some(scope) = job.version.dag.enclosing(&job.lease.scope, *ix) else { continue };
             addresses.push((job.lease.run, scope, ix.0 as i16));
             owners.push((at, *ix));
         }
@@ -193,19 +192,6 @@ async fn load_results(conn: &mut PgConnection, jobs: &mut [Job]) -> Result<Vec<O
         jobs[job].inputs.steps.push((ix, None));
     }
     Ok(outside)
-}
-
-/// The scope, at or around `scope`, in which a step is carried out. None for a step inside a map seen from outside: the map collects those.
-fn enclosing(version: &crate::version::Version, scope: &ScopePath, ix: StepIx) -> Result<Option<ScopePath>> {
-    let frame = version.dag.step(ix).frame;
-    let mut at = Some(scope.clone());
-    while let Some(scope) = at {
-        if version.frame_of(&scope)? == frame {
-            return Ok(Some(scope));
-        }
-        at = scope.parent().map(|(parent, ..)| parent);
-    }
-    Ok(None)
 }
 
 /// Items of enclosing maps, and their keys where paths show them.

@@ -8,6 +8,7 @@ mod backend;
 mod claimer;
 mod completer;
 mod execute;
+mod flights;
 mod gather;
 mod heartbeat;
 mod loader;
@@ -15,6 +16,7 @@ mod pace;
 mod page;
 mod reader;
 mod reconnect;
+mod room;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,6 @@ use crate::{
     commands::Local,
     error::{Error, Result},
     id::RunId,
-    listener::Listener,
     store::workers,
     version::Registry,
 };
@@ -109,19 +110,19 @@ pub struct Worker {
 
 impl Worker {
     /// Registers the worker and starts to work. The database must have this binary's schema.
-    pub async fn start(options: &PgConnectOptions, registry: Registry, config: WorkerConfig, listener: Option<Listener>) -> Result<Self> {
+    pub async fn start(options: &PgConnectOptions, registry: Registry, config: WorkerConfig) -> Result<Self> {
+        let (thread, mut tasks) = (EngineThread::start().await?, JoinSet::new());
         let mut conn = PgConnection::connect_with(options).await?;
         crate::commands::check_schema(&mut conn).await?;
         let queues = workers::queue_ids(&mut conn, &config.queues).await?;
         let id = workers::register(&mut conn, &config.name, config.known_for(&queues), config.concurrency as i32).await?;
         let (shared, channels) = Shared::new(options.clone(), registry, config, id, queues);
-        let (thread, mut tasks) = (EngineThread::start()?, JoinSet::new());
         for completions in channels.completions {
             tasks.spawn_on(completer::run(shared.clone(), completions), &thread.handle);
         }
         tasks.spawn_on(loader::run(shared.clone(), channels.to_load), &thread.handle);
         tasks.spawn_on(claimer::run(shared.clone()), &thread.handle);
-        tasks.spawn_on(heartbeat::run(shared.clone(), listener), &thread.handle);
+        tasks.spawn_on(heartbeat::run(shared.clone()), &thread.handle);
         let backend = backend::StepBackend::new(shared.clone(), channels.jobs);
         let carry_out = shared.clone();
         let worker = WorkerBuilder::new(shared.config.name.clone())
@@ -159,7 +160,7 @@ impl Worker {
 
     /// How many steps are in flight.
     pub fn in_flight(&self) -> usize {
-        self.shared.in_flight()
+        self.shared.flights.steps()
     }
 
     /// Fires when the worker is to stop: no more claims, successors go to others, what is in flight may end.
@@ -184,7 +185,7 @@ impl Worker {
         let mut now = std::pin::pin!(now);
         let mut insisted = false;
         tokio::select! {
-            () = self.shared.wait_idle() => {}
+            () = self.shared.flights.wait_idle() => {}
             () = &mut now => insisted = true,
             () = tokio::time::sleep(self.shared.config.drain) => {}
         }
@@ -194,7 +195,7 @@ impl Worker {
             () = tokio::time::sleep(LAST_WRITES) => "the database does not answer",
             () = &mut now, if !insisted => "asked to stop at once",
         };
-        let in_flight = self.shared.in_flight();
+        let in_flight = self.shared.flights.steps();
         tracing::warn!(
             in_flight,
             "stopped with steps in flight neither recorded nor given back ({why}); others take them over when their leases expire"
@@ -207,12 +208,12 @@ impl Worker {
 
     /// Gives back what is in flight, lets every task end, and signs off. Each of these waits for the database.
     async fn end(&mut self) -> Result<()> {
-        let in_flight = self.shared.in_flight();
+        let in_flight = self.shared.flights.steps();
         if in_flight > 0 {
             tracing::info!(in_flight, "giving back steps in flight");
         }
-        self.shared.abort_in_flight();
-        self.shared.wait_idle().await;
+        self.shared.flights.abort();
+        self.shared.flights.wait_idle().await;
         self.shared.closed.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(e) = ended {

@@ -1,14 +1,12 @@
 //! What a worker's tasks share: slots, steps in flight, channels, counters.
 
+use super::flights::{Flight, Flights};
 use crate::{
-    commands::{
-        Local, LocalStep,
-        complete_attempts::{Completion, Inputs, Outcome, Room},
-    },
-    id::{RunId, ScopePath},
+    commands::complete_attempts::{Completion, Inputs, Outcome},
+    id::RunId,
     measures::WorkerMeasures,
     store::{
-        lanes::HeldLane,
+        holder::Claimant,
         rows::{Lease, VersionedState},
     },
     version::{Registry, Version},
@@ -16,13 +14,9 @@ use crate::{
 };
 use sqlx::postgres::PgConnectOptions;
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{
-            AtomicBool, AtomicI16, AtomicI64, AtomicU64, AtomicUsize,
-            Ordering::{Relaxed, SeqCst},
-        },
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicI16, AtomicI64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -40,14 +34,6 @@ pub(crate) struct Job {
     pub loaded: Option<VersionedState>,
     pub inputs: Inputs,
     pub flight: Flight,
-}
-
-/// A step in flight: its number in the register, and the signal that it is to stop.
-#[derive(Clone, Debug)]
-pub(crate) struct Flight {
-    pub number: u64,
-    pub cancelled: CancellationToken,
-    pub since: Instant,
 }
 
 /// Counters since the worker's start.
@@ -94,12 +80,7 @@ pub(crate) struct Shared {
     next_due: AtomicI64,
     epoch: Instant,
     free: AtomicI64,
-    flights: Vec<Mutex<HashMap<u64, InFlight>>>,
-    in_flight: AtomicUsize,
-    /// What is in flight is to be given back, and so is whatever takes off from now on.
-    aborting: AtomicBool,
-    landed: Notify,
-    numbers: AtomicU64,
+    pub flights: Flights,
     completions: Vec<mpsc::UnboundedSender<(u64, Completion)>>,
     to_load: mpsc::UnboundedSender<Job>,
     jobs: mpsc::UnboundedSender<Job>,
@@ -107,20 +88,11 @@ pub(crate) struct Shared {
     pub readers: Arc<Readers>,
 }
 
-/// A step in flight, as heartbeats see it.
-pub(crate) struct InFlight {
-    pub held: HeldLane,
-    pub renewed: Instant,
-    pub cancelled: CancellationToken,
-}
-
 pub(crate) struct Channels {
     pub completions: Vec<mpsc::UnboundedReceiver<(u64, Completion)>>,
     pub to_load: mpsc::UnboundedReceiver<Job>,
     pub jobs: mpsc::UnboundedReceiver<Job>,
 }
-
-const SHARDS: usize = 8;
 
 /// Maps that are gathered at once.
 const GATHERING: usize = 4;
@@ -153,11 +125,7 @@ impl Shared {
             next_due: AtomicI64::new(i64::MAX),
             epoch: Instant::now(),
             free: AtomicI64::new(config.concurrency as i64),
-            flights: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            in_flight: AtomicUsize::new(0),
-            aborting: AtomicBool::new(false),
-            landed: Notify::new(),
-            numbers: AtomicU64::new(0),
+            flights: Flights::default(),
             completions,
             to_load,
             jobs,
@@ -168,8 +136,8 @@ impl Shared {
         (shared, Channels { completions: completed, to_load: loads, jobs: handed_out })
     }
 
-    pub fn lease_s(&self) -> f64 {
-        self.config.lease.as_secs_f64()
+    pub fn claimant(&self) -> Claimant {
+        Claimant { worker: self.worker, lease_s: self.config.lease.as_secs_f64() }
     }
 
     /// Takes up to `max` free slots.
@@ -196,21 +164,10 @@ impl Shared {
         self.free.load(Relaxed) > 0
     }
 
-    fn flights(&self, number: u64) -> MutexGuard<'_, HashMap<u64, InFlight>> {
-        self.flights[number as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Sends a leased step on its way: to the loader while it lacks something, else to apalis. Its slot is taken already. The lease has
     /// held since `asked` at the earliest.
     pub fn dispatch(&self, lease: Lease, version: Arc<Version>, loaded: Option<VersionedState>, inputs: Inputs, asked: Instant) {
-        let flight = Flight { number: self.numbers.fetch_add(1, Relaxed), cancelled: CancellationToken::new(), since: Instant::now() };
-        let held = HeldLane { run: lease.run, scope: lease.scope.clone(), lane: lease.lane, token: lease.token, bundle: lease.bundle };
-        let entry = InFlight { held, renewed: asked, cancelled: flight.cancelled.clone() };
-        self.flights(flight.number).insert(flight.number, entry);
-        if self.aborting.load(SeqCst) {
-            flight.cancelled.cancel();
-        }
-        self.in_flight.fetch_add(1, Relaxed);
+        let flight = self.flights.take_off(&lease, asked);
         self.stats.started.fetch_add(1, Relaxed);
         let job = Job { lease, version, loaded, inputs, flight };
         // The receivers live as long as anything is in flight.
@@ -221,12 +178,6 @@ impl Shared {
     pub fn dispatch_claimed(&self, lease: Lease, version: Arc<Version>, loaded: Option<VersionedState>, asked: Instant) {
         let inputs = Inputs { complete: !version.needs_loading(&lease), ..Default::default() };
         self.dispatch(lease, version, loaded, inputs, asked);
-    }
-
-    /// Is the lease of a step that has not begun still good, as far as this process can tell? A process that was frozen finds that out
-    /// here, before it repeats what others have carried out meanwhile.
-    pub fn may_start(&self, number: u64) -> bool {
-        self.flights(number).get(&number).is_some_and(|f| !f.cancelled.is_cancelled() && f.renewed.elapsed() < self.config.lease)
     }
 
     /// A loaded job goes to apalis.
@@ -255,92 +206,10 @@ impl Shared {
         let _ = self.completions[shard].send((flight.number, Completion { lease, version, outcome, elapsed, loaded, inputs }));
     }
 
-    /// Its completion is durable, or refused: nobody renews it any more.
-    pub fn land(&self, number: u64) {
-        self.flights(number).remove(&number);
-        self.leave();
-    }
-
-    /// Counts a claim as in flight until it is dropped: what it takes is leased before anybody here knows of it.
-    pub fn claiming(&self) -> Claiming<'_> {
-        self.in_flight.fetch_add(1, Relaxed);
-        Claiming(self)
-    }
-
-    fn leave(&self) {
-        if self.in_flight.fetch_sub(1, Relaxed) == 1 {
-            self.landed.notify_waiters();
-        }
-    }
-
     /// Tells whoever measures how many slots are taken.
     pub fn measure_slots(&self) {
         let free = self.free.load(Relaxed).max(0) as usize;
         self.measures.slots_in_use.set(self.config.concurrency.saturating_sub(free) as f64);
-    }
-
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Relaxed)
-    }
-
-    /// Returns when nothing is in flight.
-    pub async fn wait_idle(&self) {
-        loop {
-            let landed = self.landed.notified();
-            tokio::pin!(landed);
-            // Registered before looking, or the last landing could fall between the look and the wait.
-            landed.as_mut().enable();
-            if self.in_flight() == 0 {
-                return;
-            }
-            landed.await;
-        }
-    }
-
-    /// Everything in flight is to be given back.
-    pub fn abort_in_flight(&self) {
-        // Set before looking: what takes off meanwhile is either seen here or sees this.
-        self.aborting.store(true, SeqCst);
-        for shard in &self.flights {
-            for flight in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
-                flight.cancelled.cancel();
-            }
-        }
-    }
-
-    /// Steps whose lease is due for renewal.
-    pub fn due_renewals(&self, older_than: Duration) -> Vec<(u64, HeldLane)> {
-        let mut due = vec![];
-        for shard in &self.flights {
-            for (number, flight) in shard.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                if flight.renewed.elapsed() >= older_than {
-                    due.push((*number, flight.held.clone()));
-                }
-            }
-        }
-        due
-    }
-
-    /// A renewal came back: still held, or lost, in which case the attempt is to stop.
-    pub fn renewed(&self, number: u64, held: bool, at: Instant) {
-        if let Some(flight) = self.flights(number).get_mut(&number) {
-            match held {
-                true => flight.renewed = at,
-                false => {
-                    self.measures.leases_lost.increment(1);
-                    flight.cancelled.cancel();
-                }
-            }
-        }
-    }
-
-    /// Attempts of a run that is being stopped hear of it.
-    pub fn stop_run(&self, run: RunId) {
-        for shard in &self.flights {
-            for flight in shard.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|f| f.held.run == run) {
-                flight.cancelled.cancel();
-            }
-        }
     }
 
     /// A timer was set, or found: the claimer looks again when it is due.
@@ -357,76 +226,5 @@ impl Shared {
             i64::MAX => None,
             due => Some(Duration::from_millis((due - self.epoch.elapsed().as_millis() as i64).max(0) as u64)),
         }
-    }
-}
-
-/// A claim under way.
-pub(crate) struct Claiming<'a>(&'a Shared);
-
-impl Drop for Claiming<'_> {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
-impl Room for Shared {
-    fn take(&self, max: usize) -> usize {
-        self.take_slots(max)
-    }
-
-    fn give_back(&self, slots: usize) {
-        self.free_slots(slots);
-    }
-
-    fn continues(&self, queue: i16, priority: i16) -> bool {
-        !self.stopping.is_cancelled() && priority >= self.urgent.load(Relaxed) && self.queues.contains(&queue)
-    }
-
-    fn idle(&self) -> bool {
-        self.drained.load(Relaxed) && self.has_free_slot() && !self.stopping.is_cancelled()
-    }
-
-    fn chance(&self) -> f64 {
-        // 53 random bits, the most that a f64 holds exactly.
-        (uuid::Uuid::new_v4().as_u128() >> 75) as f64 / (1u64 << 53) as f64
-    }
-}
-
-impl Local for Shared {
-    fn reserve(&self, want: usize) -> usize {
-        match self.drained.load(Relaxed) && !self.stopping.is_cancelled() {
-            true => self.take_slots(want),
-            false => 0,
-        }
-    }
-
-    fn serves(&self, queue: i16) -> bool {
-        self.queues.contains(&queue)
-    }
-
-    fn holder(&self) -> (i32, f64) {
-        (self.worker, self.lease_s())
-    }
-
-    fn give_back(&self, slots: usize) {
-        self.free_slots(slots);
-    }
-
-    fn dispatch(&self, steps: Vec<LocalStep>) {
-        for step in steps {
-            let state = step.claimed.state;
-            let lease = step.claimed.lease;
-            let mut inputs = Inputs { complete: true, ..Default::default() };
-            if let Some(reads) = step.version.reads(&lease) {
-                inputs.complete = !reads.run;
-                inputs.input = reads.input.then_some(step.input);
-            }
-            debug_assert_eq!(lease.scope, ScopePath::root());
-            Self::dispatch(self, lease, step.version, state, inputs, step.asked);
-        }
-    }
-
-    fn wake(&self) {
-        self.wake.notify_one();
     }
 }

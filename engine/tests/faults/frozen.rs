@@ -1,7 +1,7 @@
 //! **Guarantee (I1, I3)**: a worker that was frozen beyond its leases and goes on is refused: what it brings is not recorded, its heartbeats
 //! renew nothing, and what it had taken but not begun it does not begin.
 //!
-//! **Guards**: the token that every write names (`complete_v1`, `complete_items_v1`, `reschedule_v1`, `renew_v1`, `lock_held`), the scope's
+//! **Guards**: the token that every write names (`complete_v1`, `reschedule_v1`, `renew_v1`, `lock_held`), the scope's
 //! version, and the worker's own look at the age of a lease before it starts a step (`Shared::may_start`).
 
 use crate::{

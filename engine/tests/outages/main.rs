@@ -270,3 +270,19 @@ async fn steps_that_block_every_thread_of_theirs_keep_their_leases_and_nobody_el
     world.done().await;
     steps.shutdown_background();
 }
+
+/// Guard: a step whose task is cancelled with its runtime is given back, and is no failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_runtime_goes_away_gives_its_steps_back() {
+    let steps = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let world = World::on(WorkerConfig::default(), steps.handle().clone()).await;
+    let run = world.holding().await;
+    steps.shutdown_background();
+    let until = Instant::now() + Duration::from_secs(20);
+    let ready = "SELECT EXISTS (SELECT FROM krowoc.lane WHERE run_id = $1 AND state = 'ready')";
+    while !sqlx::query_scalar::<_, bool>(ready).bind(run.0).fetch_one(world.direct.pool()).await.expect("an answer") {
+        assert!(Instant::now() < until, "it was not given back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.done().await;
+}

@@ -30,6 +30,14 @@ pub(crate) struct Inputs {
     pub complete: bool,
 }
 
+impl Inputs {
+    /// How much JSON text a step sees.
+    pub fn bytes(&self) -> usize {
+        let steps = self.steps.iter().filter_map(|(_, output)| output.as_ref());
+        self.input.iter().chain(steps).chain(self.items.iter().map(|(_, item)| item)).map(Payload::len).sum()
+    }
+}
+
 /// A scope's state with what was learnt on the way.
 #[derive(Debug)]
 pub(crate) struct CachedScope {

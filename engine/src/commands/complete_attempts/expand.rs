@@ -10,7 +10,7 @@ use crate::{
     payload::Payload,
     store::{
         bundles,
-        hot::Holder,
+        holder::{Claimant, Holder},
         maps::{self, NewMap},
         rows::{Lease, VersionedState},
     },
@@ -19,9 +19,16 @@ use sqlx::PgConnection;
 use std::time::Duration;
 
 /// Applies `batch.expansions`, a transaction for each; what is refused moves to the locked path.
-pub(super) async fn expand(conn: &mut PgConnection, batch: &mut Batch, by: Holder, room: &dyn Room, done: &mut Completed) -> Result<()> {
+pub(super) async fn expand(conn: &mut PgConnection, batch: &mut Batch, by: Claimant, room: &dyn Room, done: &mut Completed) -> Result<()> {
     while let Some(d) = batch.expansions.last() {
-        let applied = apply(conn, d, by, room).await?;
+        let holder = by.holder();
+        let applied = match apply(conn, d, holder, room).await {
+            Ok(applied) => applied,
+            Err(e) => {
+                done.unheard.push(holder.token);
+                return Err(e);
+            }
+        };
         let decided = batch.expansions.pop();
         match applied {
             Some(Expanded { born, left }) => {

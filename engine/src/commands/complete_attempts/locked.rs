@@ -8,7 +8,8 @@ use crate::{
     id::{RunId, ScopePath},
     store::{
         bundles,
-        hot::{self, Holder},
+        holder::{Claimant, Holder},
+        hot,
         lanes::{self, Held},
         maps,
         records::{self, AttemptRecord},
@@ -24,7 +25,7 @@ pub(crate) async fn complete(
     conn: &mut PgConnection,
     cache: &mut ScopeCache,
     batch: &mut Batch,
-    by: Holder,
+    by: Claimant,
     room: &dyn Room,
     done: &mut Completed,
 ) -> Result<()> {
@@ -32,8 +33,9 @@ pub(crate) async fn complete(
         return Ok(());
     }
     batch.locked.sort_by(|a, b| a.key_ref().cmp(&b.key_ref()));
-    let mut planner = Planner::new(by, Some(room));
-    match by.in_time(in_one_transaction(conn, cache, &batch.locked, by, &mut planner)).await {
+    let holder = by.holder();
+    let mut planner = Planner::new(holder, Some(room));
+    match by.in_time(in_one_transaction(conn, cache, &batch.locked, holder, &mut planner)).await {
         Ok(applied) => {
             done.refused += batch.locked.len() - applied.held;
             done.runs += applied.stopped;
@@ -55,6 +57,7 @@ pub(crate) async fn complete(
         }
         Err(e) => {
             planner.give_back();
+            done.unheard.push(holder.token);
             Err(e)
         }
     }

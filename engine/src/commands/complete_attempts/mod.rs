@@ -2,11 +2,12 @@
 //! hold, the batch takes the locked path: the same rules, from state read under lock. Both end in the same statement.
 //!
 //! [`decide`] asks the rules what each outcome means, [`plan`] turns ends of steps into a transition, [`locked`] reads under lock,
-//! [`waits`] applies what does not end a step, [`expand`] what becomes a map, [`cache`] is what the completing process remembers of live scopes.
+//! [`waits`] applies what does not end a step, [`expand`] what becomes a map, [`extras`] what a transition brings along, [`cache`] is what the completing process remembers of live scopes.
 
 mod cache;
 mod decide;
 mod expand;
+mod extras;
 mod locked;
 mod plan;
 #[cfg(test)]
@@ -21,7 +22,8 @@ use crate::{
     executor::{StepError, Usage},
     payload::Payload,
     store::{
-        hot::{self, Holder},
+        holder::Claimant,
+        hot,
         rows::{Claimed, Lease, VersionedState},
     },
     version::Version,
@@ -124,6 +126,8 @@ pub(crate) struct Completed {
     pub runs: usize,
     /// Completions that were refused: their lease was no longer theirs.
     pub refused: usize,
+    /// Tokens of transactions that failed on the way: they may have been committed all the same, and what they leased is nobody's.
+    pub unheard: Vec<i64>,
     /// Batches that had to take the locked path.
     pub conflicts: usize,
     /// Transactions.
@@ -204,7 +208,7 @@ pub(crate) async fn complete_attempts(
     conn: &mut PgConnection,
     cache: &mut ScopeCache,
     batch: &mut Batch,
-    by: Holder,
+    by: Claimant,
     room: &dyn Room,
     done: &mut Completed,
 ) -> Result<()> {
@@ -220,12 +224,13 @@ async fn complete_ended(
     conn: &mut PgConnection,
     cache: &mut ScopeCache,
     batch: &mut Batch,
-    by: Holder,
+    by: Claimant,
     room: &dyn Room,
     done: &mut Completed,
 ) -> Result<()> {
     loop {
-        let mut planner = Planner::new(by, Some(room));
+        let holder = by.holder();
+        let mut planner = Planner::new(holder, Some(room));
         let steps = plan_steps(cache, batch, &mut planner);
         let items = std::mem::take(&mut batch.items);
         if steps.is_empty() && items.is_empty() {
@@ -244,6 +249,7 @@ async fn complete_ended(
             Err(e) => {
                 planner.give_back();
                 if !hot::is_fenced(&e) {
+                    done.unheard.push(holder.token);
                     (batch.steps, batch.items) = (steps, items);
                     return Err(e.into());
                 }

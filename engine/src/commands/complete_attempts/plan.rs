@@ -1,20 +1,23 @@
 //! Ends of steps become a transition: which lanes go on, end or open, which results, which frames and runs are over.
 
-use super::{Completed, Decided, Decision, Inputs, Room, ScopeCache, cache::CachedScope};
+use super::{
+    Completed, Decided, Decision, Inputs, Room, ScopeCache,
+    cache::CachedScope,
+    extras::{Extras, Failure},
+};
 use crate::{
     definition::Action,
-    error::{Error, ErrorClass, Result},
+    error::{Error, Result},
     executor::{StepError, Usage},
-    id::{RunId, ScopePath, StepIx},
+    id::{ScopePath, StepIx},
     lifecycle::{Counters, Ended, FrameEnd, RunEvent, RunStatus, StepState},
     payload::Payload,
     store::{
-        blobs,
-        hot::{self, Holder, ItemCount, Transition},
-        maps,
-        records::{self, AttemptRecord, DeadLetter, to_json},
+        holder::Holder,
+        hot::{self, ItemCount, Transition},
+        records::to_json,
         rows::{Claimed, Lease, VersionedState},
-        runs::{self, RunFacts},
+        runs::RunFacts,
     },
     version::Version,
 };
@@ -43,61 +46,6 @@ pub(crate) struct Planner<'a> {
     runs: usize,
     /// Items of a map with a limit have ended, and others may be waiting for their places.
     permits_freed: bool,
-}
-
-/// What needs statements of its own in the same transaction.
-#[derive(Default)]
-struct Extras {
-    blobs: Vec<(RunId, blobs::Packed)>,
-    failures: Vec<Failure>,
-    finished_maps: Vec<(RunId, ScopePath, i16)>,
-    untimed: Vec<uuid::Uuid>,
-}
-
-struct Failure {
-    lease: Lease,
-    version: Arc<Version>,
-    error: StepError,
-    input: Option<Payload>,
-    ms: i32,
-    workspace: i32,
-    generation: i16,
-}
-
-impl Failure {
-    fn attempt(&self, by: Holder) -> AttemptRecord<'_> {
-        AttemptRecord {
-            run: self.lease.run,
-            scope: &self.lease.scope,
-            step: self.lease.step,
-            attempt: self.lease.attempt,
-            status: if self.error.class == ErrorClass::Lost { "lost" } else { "failed" },
-            error: Some(&self.error),
-            usage: None,
-            ms: self.ms,
-            worker: by.worker,
-        }
-    }
-
-    fn letter<'a>(&'a self, path: &'a str) -> DeadLetter<'a> {
-        DeadLetter {
-            workspace: self.workspace,
-            run: self.lease.run,
-            scope: &self.lease.scope,
-            step: self.lease.step,
-            generation: self.generation,
-            attempts: self.lease.attempt,
-            path,
-            error: &self.error,
-            input: self.input.as_ref().map(Payload::as_str),
-        }
-    }
-}
-
-impl Extras {
-    fn is_empty(&self) -> bool {
-        self.blobs.is_empty() && self.failures.is_empty() && self.finished_maps.is_empty() && self.untimed.is_empty()
-    }
 }
 
 impl<'a> Planner<'a> {
@@ -290,15 +238,7 @@ impl<'a> Planner<'a> {
             other => return Err(Error::Internal(format!("{other:?} is no result"))),
         };
         self.steps += 1;
-        let (inline, blob) = match output {
-            Some(output) if output.len() > blobs::INLINE_LIMIT => {
-                let packed = blobs::pack(output.as_str());
-                let hash = packed.hash.to_vec();
-                self.extras.blobs.push((d.lease.run, packed));
-                (None, Some(hash))
-            }
-            output => (output.cloned(), None),
-        };
+        let (inline, blob) = self.extras.stored(d.lease.run, output);
         r.run.push(d.lease.run.0);
         r.scope.push(d.lease.scope.0.clone());
         r.step.push(d.lease.step);
@@ -399,22 +339,13 @@ impl<'a> Planner<'a> {
         debug_assert_eq!(RunStatus::Running.on(event), Ok(status));
         *seq += 1;
         self.runs += 1;
+        let (inline, blob) = self.extras.stored(d.lease.run, output);
         let e = &mut self.transition.run_ends;
         e.run.push(d.lease.run.0);
         e.status.push(status.name());
         e.seq.push(*seq);
-        match output {
-            Some(output) if output.len() > blobs::INLINE_LIMIT => {
-                let packed = blobs::pack(output.as_str());
-                e.output.push(None);
-                e.blob.push(Some(packed.hash.to_vec()));
-                self.extras.blobs.push((d.lease.run, packed));
-            }
-            output => {
-                e.output.push(output.map(|o| o.as_str().to_owned()));
-                e.blob.push(None);
-            }
-        }
+        e.output.push(inline.map(|o| o.as_str().to_owned()));
+        e.blob.push(blob);
         e.error.push(error);
         if d.version.dag.timeout.is_some() {
             self.extras.untimed.push(d.lease.run.0);
@@ -443,32 +374,8 @@ impl<'a> Planner<'a> {
     /// The same inside the caller's transaction.
     pub async fn apply_in(&self, conn: &mut PgConnection) -> Result<Vec<Claimed>, sqlx::Error> {
         let leased = hot::complete(conn, &self.transition, self.by).await?;
-        self.apply_extras(conn).await?;
+        self.extras.apply(conn, self.by).await?;
         Ok(leased)
-    }
-
-    async fn apply_extras(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let packed: Vec<_> = self.extras.blobs.iter().collect();
-        blobs::insert(conn, &packed).await?;
-        for (run, scope, step) in &self.extras.finished_maps {
-            maps::remove(conn, *run, scope, *step).await?;
-        }
-        if !self.extras.untimed.is_empty() {
-            runs::clear_timeouts(conn, &self.extras.untimed).await?;
-        }
-        self.record_failures(conn).await
-    }
-
-    async fn record_failures(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let failures = &self.extras.failures;
-        let attempts: Vec<_> = failures.iter().map(|f| f.attempt(self.by)).collect();
-        records::insert_attempts(conn, &attempts).await?;
-        let dead: Vec<&Failure> = failures.iter().filter(|f| f.error.class.leaves_dead_letter()).collect();
-        let places: Vec<_> = dead.iter().map(|f| (f.lease.run, &f.lease.scope)).collect();
-        let keys = maps::item_keys(conn, &places).await?;
-        let paths: Vec<String> = dead.iter().zip(keys).map(|(f, keys)| f.version.path(&f.lease.scope, f.lease.step, &keys)).collect();
-        let letters: Vec<_> = dead.iter().zip(&paths).map(|(f, path)| f.letter(path)).collect();
-        records::insert_dead_letters(conn, &letters).await
     }
 
     /// After the commit: what the process may remember and go on with.

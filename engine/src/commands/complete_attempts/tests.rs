@@ -3,15 +3,15 @@
 
 mod bundles;
 
-use super::{NoRoom, Room};
+use super::{Batch, Completed, NoRoom, Room, complete_attempts};
 use crate::{
     drain::{Act, Drain},
     error::ErrorClass,
     id::RunId,
     queries::runs::{self, RunState},
-    store::rows::Claimed,
+    store::{lanes, rows::Claimed},
 };
-use sqlx::postgres::PgListener;
+use sqlx::{Connection, postgres::PgListener};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Room for so many steps, and nothing older waits.
@@ -189,4 +189,34 @@ async fn only_a_live_idle_worker_of_the_queue_is_notified() {
         let first = listener.recv().await.expect("a notification");
         assert_eq!(first.channel() == "krowoc_ready", hears, "{worker}");
     }
+}
+
+/// Guard: a token for each transaction. A step that goes on by a commit that was heard of is not put back with what a later transaction of
+/// the same batch leased unheard: it would be carried out twice.
+#[tokio::test]
+async fn what_goes_on_is_not_put_back_because_the_rest_of_its_batch_was_not_heard_of() {
+    let mut d = Drain::new().await;
+    d.will("f", [Act::Fail(ErrorClass::Refused)]);
+    let (good, _) = d.start("  a: {t: 1}\n  b: {needs: [a], t: 1}\n").await;
+    let (bad, _) = d.start("  f: {t: 1}\n").await;
+    let claimed = d.claim_many(2).await;
+    let completions = d.ended(claimed).await;
+    let mut other = d.connect().await;
+    let mut tx = other.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM krowoc.scope_state WHERE run_id = $1 FOR UPDATE").bind(bad.0).execute(&mut *tx).await.expect("locked");
+    d.sql("SET lock_timeout = '50 ms'").await;
+    let (by, room) = (d.claimant(), Slots(AtomicUsize::new(10)));
+    let (mut batch, mut done) = (Batch::decide(completions, || 0.5), Completed::default());
+    let cut = complete_attempts(&mut d.conn, &mut d.cache, &mut batch, by, &room, &mut done).await;
+    assert!(cut.is_err() && done.continued.len() == 1 && batch.len() == 1, "the failure could not be recorded");
+    tx.rollback().await.expect("rolled back");
+    complete_attempts(&mut d.conn, &mut d.cache, &mut batch, by, &room, &mut done).await.expect("recorded");
+    for token in &done.unheard {
+        assert_eq!(lanes::put_back_unheard(&mut d.conn, by.worker, *token).await.expect("looked"), 0);
+    }
+    assert_eq!(done.unheard.len(), 1);
+    let next = done.continued.into_iter().map(|c| Claimed { lease: c.lease, state: c.state }).collect();
+    assert_eq!(d.complete_together(next, &NoRoom).await.refused, 0);
+    assert_eq!((status(&mut d, good).await, status(&mut d, bad).await), (RunState::Succeeded, RunState::Failed));
+    d.done().await;
 }

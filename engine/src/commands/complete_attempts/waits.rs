@@ -5,7 +5,8 @@ use crate::{
     error::{Error, Result},
     lifecycle::Counters,
     store::{
-        hot::{self, Holder, Reschedules},
+        holder::{Claimant, Holder},
+        hot::{self, Reschedules},
         records::to_json,
     },
 };
@@ -13,7 +14,7 @@ use sqlx::PgConnection;
 use std::time::Duration;
 
 /// Applies `batch.waits`; what is refused moves to the locked path, which tells a stale token from a run that is being stopped.
-pub(super) async fn reschedule(conn: &mut PgConnection, batch: &mut Batch, by: Holder, done: &mut Completed) -> Result<()> {
+pub(super) async fn reschedule(conn: &mut PgConnection, batch: &mut Batch, by: Claimant, done: &mut Completed) -> Result<()> {
     if batch.waits.is_empty() {
         return Ok(());
     }

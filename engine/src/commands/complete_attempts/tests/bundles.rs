@@ -8,10 +8,11 @@ use crate::{
     id::RunId,
     queries::runs::RunState,
     store::{
-        lanes::{self, HeldLane},
+        lanes::{self, HeldLane, Renewal},
         rows::{Claimed, Lease},
     },
 };
+use sqlx::Connection;
 use std::time::Duration;
 
 const MAP: &str = "  m: {map: {over: '${{ [1] }}', as: x, tolerate: 100%, steps: {s: {t: 1}}}}\n";
@@ -139,7 +140,10 @@ async fn a_stopped_run_refuses_what_its_bundles_hold() {
     assert_eq!(stopped.in_flight, 70);
     assert_eq!(bundles(&mut d).await, 0);
     let (held, lease_s) = (held(&claimed), 30.0);
-    assert!(lanes::renew(&mut d.conn, &held, lease_s).await.expect("renewed").iter().all(|held| !held), "their attempts are told to stop");
+    assert!(
+        lanes::renew(&mut d.conn, &held, lease_s).await.expect("renewed").iter().all(|found| *found == Renewal::Lost),
+        "their attempts are told to stop"
+    );
     d.complete_together(claimed, &NoRoom).await;
     assert_eq!(status(&mut d, run).await, RunState::Cancelled);
     assert_eq!(count(&mut d, "SELECT count(*) FROM krowoc.step_result WHERE scope <> ''").await, 0);
@@ -171,7 +175,12 @@ async fn a_renewal_keeps_a_bundle_and_says_which_items_are_held() {
     let mut asked = held(&claimed);
     asked.push(held(&[Claimed { lease: lost, state: None }]).remove(0));
     let kept = lanes::renew(&mut d.conn, &asked, 60.0).await.expect("renewed");
-    assert_eq!(kept, [true, true, true, true, false, false], "the fifth has ended, the last has another token");
+    let (kept, lost) = kept.split_at(4);
+    assert_eq!(
+        (kept, lost),
+        ([Renewal::Renewed; 4].as_slice(), [Renewal::Lost; 2].as_slice()),
+        "the fifth has ended, the last has another token"
+    );
     assert_eq!(count(&mut d, "SELECT count(*) FROM krowoc.live_lane WHERE lease_until > krowoc.now() + interval '30 s'").await, 4);
     assert_eq!(complete(&mut d, claimed[..4].to_vec()).await, 0);
     assert_eq!(status(&mut d, run).await, RunState::Succeeded);
@@ -189,6 +198,25 @@ async fn what_was_leased_unheard_is_ready_again_as_if_it_had_not_been() {
     let again = d.claim_many(9).await;
     assert!(again.iter().all(|c| c.lease.attempt == 1 && c.lease.counters.losses == 0) && again.len() == 3);
     assert_eq!(complete(&mut d, again).await, 0);
+    assert_eq!(status(&mut d, run).await, RunState::Succeeded);
+    d.done().await;
+}
+
+/// Guard: a renewal tells what it has renewed from what somebody else is writing, and the end of an item renews its bundle.
+#[tokio::test]
+async fn a_bundle_that_is_being_written_is_held_and_not_taken_for_renewed() {
+    let (mut d, run, claimed) = leased(70).await;
+    d.sql("UPDATE krowoc.bundle SET lease_until = krowoc.now() + interval '1 s'").await;
+    let mut other = d.connect().await;
+    let mut tx = other.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM krowoc.bundle WHERE lo = 0 FOR UPDATE").execute(&mut *tx).await.expect("locked");
+    let found = lanes::renew(&mut d.conn, &held(&claimed), 60.0).await.expect("renewed");
+    assert!(found[..64].iter().all(|found| *found == Renewal::Held) && found[64..].iter().all(|found| *found == Renewal::Renewed));
+    tx.rollback().await.expect("rolled back");
+    let ended = claimed[0].clone();
+    assert_eq!(complete(&mut d, vec![ended]).await, 0);
+    assert_eq!(count(&mut d, "SELECT count(*) FROM krowoc.bundle WHERE lease_until > krowoc.now() + interval '30 s'").await, 2);
+    assert_eq!(complete(&mut d, claimed[1..].to_vec()).await, 0);
     assert_eq!(status(&mut d, run).await, RunState::Succeeded);
     d.done().await;
 }
