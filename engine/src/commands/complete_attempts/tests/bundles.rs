@@ -82,7 +82,7 @@ async fn a_bundle_may_be_full_or_lack_one() {
     }
 }
 
-/// Guard: `held & bits = bits` where `complete_v1` ends items.
+/// Guards: `held & bits = bits` where `complete_v1` ends items; for items with a result its key, too.
 #[tokio::test]
 async fn an_item_of_a_bundle_ends_once() {
     let (mut d, run, claimed) = leased(3).await;
@@ -94,7 +94,7 @@ async fn an_item_of_a_bundle_ends_once() {
     d.done().await;
 }
 
-/// Guard: `reschedule_v1` and the locked path take items out first.
+/// Guards: `reschedule_v1` and the locked path take items out first; `held & bits = bits`.
 #[tokio::test]
 async fn an_item_that_fails_leaves_its_bundle() {
     let (mut d, run, claimed) = leased(4).await;
@@ -104,6 +104,7 @@ async fn an_item_that_fails_leaves_its_bundle() {
     assert_eq!(complete(&mut d, claimed[1..3].to_vec()).await, 0, "one is tried again, one has failed");
     assert_eq!((bundles(&mut d).await, lanes_of_items(&mut d).await), (1, 1));
     assert_eq!(count(&mut d, "SELECT held FROM krowoc.bundle").await, 0b1001);
+    assert_eq!(complete(&mut d, vec![all[1].clone()]).await, 1, "it has been dealt with, and has no result that would say so");
     assert_eq!(complete(&mut d, all).await, 2, "two have been dealt with");
     assert_eq!((bundles(&mut d).await, lanes_of_items(&mut d).await), (0, 1));
     d.sql("UPDATE krowoc.lane SET ready_at = krowoc.now() WHERE state = 'backoff'").await;
