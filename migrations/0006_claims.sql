@@ -186,7 +186,8 @@ BEGIN
     END LOOP;
   END IF;
   priority := top;
-  overdue_ms := greatest(0, ceil(extract(epoch FROM soonest - t) * 1000));
+  -- Without a timer there is none: `greatest` alone would leave out the null.
+  overdue_ms := CASE WHEN soonest IS NOT NULL THEN greatest(0, ceil(extract(epoch FROM soonest - t) * 1000)) END;
   IF priority IS NOT NULL OR overdue_ms IS NOT NULL THEN RETURN NEXT; END IF;
 END $$;
 
@@ -219,8 +220,8 @@ BEGIN
     got := got + n;
   END LOOP;
   IF got < want THEN
-    SELECT greatest(0, ceil(extract(epoch FROM min(l.ready_at) - t) * 1000)) INTO overdue_ms FROM krowoc.lane l
-      WHERE l.run_id = run AND l.queue = ANY (queues) AND l.state IN ('backoff', 'deferred', 'timer');
+    SELECT greatest(0, ceil(extract(epoch FROM l.ready_at - t) * 1000)) INTO overdue_ms FROM krowoc.lane l
+      WHERE l.run_id = run AND l.queue = ANY (queues) AND l.state IN ('backoff', 'deferred', 'timer') ORDER BY l.ready_at LIMIT 1;
     IF overdue_ms IS NOT NULL THEN RETURN NEXT; END IF;
   END IF;
 END $$;

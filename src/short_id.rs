@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use krowoc_engine::{
     Error, RunId, Scope,
     queries::{
-        dead_letters::{self, LetterFilter},
+        dead_letters,
         runs::{self, RunFilter},
     },
 };
@@ -32,22 +32,12 @@ pub async fn run(conn: &mut PgConnection, scope: &Scope, text: &str) -> anyhow::
 
 /// The dead letter that a text names. A whole id is not looked up.
 pub async fn letter(conn: &mut PgConnection, scope: &Scope, text: &str) -> anyhow::Result<Uuid> {
-    const PAGE: i64 = 1000;
     if let Ok(letter) = text.parse() {
         return Ok(letter);
     }
     let range = range(text).with_context(|| none("dead letter", text, "krowoc dlq list --state all"))?;
-    let (mut found, mut last) = (Vec::new(), None);
-    // Their ids are random and their list is in the order of time, so that only the whole list tells.
-    while found.len() <= CANDIDATES {
-        let page = dead_letters::list(conn, scope, &LetterFilter::default(), last, PAGE).await?;
-        found.extend(page.iter().map(|letter| letter.id).filter(|id| range.contains(&id.as_u128())));
-        match page.last() {
-            Some(letter) => last = Some(letter.id),
-            None => break,
-        }
-    }
-    only("dead letter", text, found)
+    let range = Uuid::from_u128(*range.start())..=Uuid::from_u128(*range.end());
+    only("dead letter", text, dead_letters::ids(conn, scope, range, CANDIDATES as i64 + 1).await?)
 }
 
 fn none(what: &str, text: &str, list: &str) -> String {

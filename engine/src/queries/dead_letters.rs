@@ -13,6 +13,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use std::ops::RangeInclusive;
 use uuid::Uuid;
 
 /// Where a dead letter stands.
@@ -143,6 +144,20 @@ impl Row {
             reason: self.reason,
         })
     }
+}
+
+/// The ids of dead letters from one to another, up to so many: what an abbreviated id may mean.
+pub async fn ids(conn: &mut PgConnection, scope: &Scope, range: RangeInclusive<Uuid>, limit: i64) -> Result<Vec<Uuid>> {
+    let ids = sqlx::query_scalar!(
+        "SELECT id FROM krowoc.dead_letter WHERE id BETWEEN $1 AND $2 AND workspace_id = $3 ORDER BY id LIMIT $4",
+        range.start(),
+        range.end(),
+        scope.workspace.0,
+        limit
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(ids)
 }
 
 /// Dead letters, newest first, those behind the letter `after`.

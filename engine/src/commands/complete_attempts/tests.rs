@@ -9,10 +9,13 @@ use crate::{
     error::ErrorClass,
     id::RunId,
     queries::runs::{self, RunState},
-    store::{lanes, rows::Claimed},
+    store::{hot, lanes, rows::Claimed},
 };
 use sqlx::{Connection, postgres::PgListener};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 /// Room for so many steps, and nothing older waits.
 struct Slots(AtomicUsize);
@@ -137,6 +140,28 @@ async fn a_claim_tells_the_priority_of_what_it_leaves() {
     d.sql("UPDATE krowoc.lane SET priority = 7 WHERE lane = 1").await;
     assert_eq!(d.claim_with(0.5).await.left, Some(0), "the urgent one is taken");
     assert_eq!(d.claim_with(0.5).await.left, None, "nothing is left");
+}
+
+/// Guard: a claim that finds too little looks for the next timer; where there is none it says so, or the worker would look all the time.
+#[tokio::test]
+async fn a_claim_tells_when_the_next_timer_is_due() {
+    let mut d = Drain::new().await;
+    d.will("a", [Act::Fail(ErrorClass::Overloaded)]);
+    let (run, _) = d.start("  a: {t: 1}\n").await;
+    let claim = d.claim_with(0.5).await;
+    assert_eq!((claim.leased.len(), claim.due_in), (1, None), "all that was wanted");
+    assert_eq!(d.claim_with(0.5).await.due_in, None, "nothing waits for a time");
+    d.complete_together(claim.leased, &NoRoom).await;
+    d.sql("UPDATE krowoc.lane SET ready_at = krowoc.now() + interval '1 min'").await;
+    let by = d.claimant().holder();
+    let of_run = hot::claim_run(&mut d.conn, run, &[1], 1, by).await.expect("claimed");
+    for due_in in [d.claim_with(0.5).await.due_in, of_run.due_in] {
+        let due_in = due_in.expect("a timer");
+        assert!((Duration::from_secs(55)..=Duration::from_secs(60)).contains(&due_in), "{due_in:?}");
+    }
+    d.sql("UPDATE krowoc.lane SET ready_at = krowoc.now()").await;
+    let of_run = hot::claim_run(&mut d.conn, run, &[1], 9, by).await.expect("claimed");
+    assert_eq!((of_run.leased.len(), of_run.due_in), (1, None));
 }
 
 /// Guard: `count_items_v1` cuts the span for a caller with room.
