@@ -5,16 +5,65 @@ use anyhow::{Context, bail};
 use krowoc_engine::Engine;
 use krowoc_postgres::{DATABASE, Local, LocalConfig};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
-use std::{str::FromStr, time::Duration};
+use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long the first connection may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is seen whether the private server still runs.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// An engine, and the share of the private server that it stands on.
 pub struct Session {
     /// The engine.
     pub engine: Engine,
-    local: Option<Local>,
+    private: Option<Private>,
+}
+
+/// A share of the private server, and who starts it again when it has died under everybody.
+struct Private {
+    local: Arc<Local>,
+    keeper: AbortOnDropHandle<()>,
+}
+
+impl Private {
+    async fn join(home: &Path) -> anyhow::Result<Self> {
+        let join = || LocalConfig::new(home);
+        let local = Arc::new(Local::join(join()).await.context("the private PostgreSQL could not be started")?);
+        let (watched, config) = (local.clone(), join());
+        let keeper = AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                if !watched.is_running() {
+                    restart(config.clone()).await;
+                }
+            }
+        }));
+        Ok(Self { local, keeper })
+    }
+
+    /// Leaves it; the last one out stops it.
+    async fn leave(self) -> anyhow::Result<()> {
+        self.keeper.abort();
+        // Whoever was just starting it again holds it until that is done.
+        let _ = self.keeper.await;
+        if let Some(local) = Arc::into_inner(self.local) {
+            local.leave().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Another share starts a server that is not there; the first one keeps it.
+async fn restart(config: LocalConfig) {
+    tracing::warn!("the private PostgreSQL has stopped; starting it again");
+    match Local::join(config).await {
+        Ok(again) => match again.leave().await {
+            Ok(_) => tracing::warn!("the private PostgreSQL runs again"),
+            Err(error) => tracing::warn!(%error, "after starting the private PostgreSQL again"),
+        },
+        Err(error) => tracing::error!(%error, "the private PostgreSQL could not be started again"),
+    }
 }
 
 impl Session {
@@ -33,7 +82,7 @@ impl Session {
     /// to run.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let session = Self::connect(config).await?;
-        match session.local {
+        match session.private {
             Some(_) => session.engine.migrate().await?,
             None => session.engine.check_schema().await?,
         }
@@ -42,11 +91,11 @@ impl Session {
 
     /// Connects without looking at the schema.
     pub async fn connect(config: &Config) -> anyhow::Result<Self> {
-        let (url, local) = match &config.database {
+        let (url, private) = match &config.database {
             Database::Given(url) => (url.clone(), None),
             Database::Private(home) => {
-                let local = Local::join(LocalConfig::new(home)).await.context("the private PostgreSQL could not be started")?;
-                (local.url(DATABASE), Some(local))
+                let private = Private::join(home).await?;
+                (private.local.url(DATABASE), Some(private))
             }
         };
         // The URL may hold a password: it is not part of any message.
@@ -54,16 +103,16 @@ impl Session {
         reach(&options).await?;
         let engine =
             Engine::connect(options.application_name("krowoc"), config.step_kinds(), 8).await.context("the database can't be reached")?;
-        Ok(Self { engine, local })
+        Ok(Self { engine, private })
     }
 
     /// Closes connections and leaves the private server; the last one out stops it.
     pub async fn close(self) -> anyhow::Result<()> {
         self.engine.pool().close().await;
-        if let Some(local) = self.local {
-            local.leave().await?;
+        match self.private {
+            Some(private) => private.leave().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

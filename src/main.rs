@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 /// Durable workflows for LLM pipelines on PostgreSQL.
 ///
-/// A workflow is a file; a run of it survives crashes, deploys and rate limits, and never pays for the same call twice.
+/// A workflow is a file; a run of it survives crashes, deploys and rate limits, and no finished call is paid for twice.
 #[derive(Parser)]
 #[command(name = "krowoc", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {

@@ -15,7 +15,7 @@ pub fn line(classes: impl IntoIterator<Item = ErrorClass>, which: &str) -> Strin
 }
 
 fn fails_again(class: ErrorClass) -> bool {
-    matches!(class, ErrorClass::Expression | ErrorClass::InvalidRequest | ErrorClass::ContextTooLong | ErrorClass::TooLarge)
+    matches!(class, ErrorClass::Expression | ErrorClass::ContextTooLong | ErrorClass::TooLarge)
 }
 
 #[cfg(test)]

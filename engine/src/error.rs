@@ -144,7 +144,7 @@ impl ErrorClass {
         }
     }
 
-    /// Is an exhausted step of this class put into the dead letters? (DESIGN: section 6, last row of the classes.)
+    /// Is an exhausted step of this class put into the dead letters?
     pub fn leaves_dead_letter(self) -> bool {
         !matches!(self, Self::Rejected | Self::Expired | Self::ToleranceExceeded | Self::ChildFailed | Self::RunTimeout)
     }

@@ -104,7 +104,7 @@ impl StepOutput {
     }
 }
 
-/// Why an attempt failed. The class decides what happens next (DESIGN.md section 6); the message is for people and must hold no
+/// Why an attempt failed. The class decides what happens next (docs/language.md); the message is for people and must hold no
 /// secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StepError {

@@ -98,6 +98,11 @@ impl Local {
         self.pid
     }
 
+    /// Is a server running on the data, as far as its files and processes tell? A cheap look, for whoever keeps it running.
+    pub fn is_running(&self) -> bool {
+        matches!(postmaster::find(&self.place.data()), Ok(Found::Running(_) | Found::Unfinished))
+    }
+
     /// Leaves; the last one out stops the server.
     pub async fn leave(self) -> Result<Left> {
         tokio::task::spawn_blocking(move || self.leave_blocking())

@@ -28,7 +28,7 @@ pub struct Report {
     targets: Vec<Target>,
 }
 
-/// A figure that is to be reached (DESIGN.md section 8).
+/// A figure that is to be reached (docs/performance.md).
 #[derive(Serialize)]
 struct Target {
     figure: &'static str,
@@ -157,7 +157,10 @@ impl Report {
         rows.extend(self.more.iter().map(|(name, value)| (name.replace('_', " "), plain(value))));
         rows.extend(self.targets.iter().map(|t| {
             let word = if t.met { "met" } else { "NOT MET" };
-            (format!("target: {} {} {}", t.figure.replace('_', " "), t.bound, number(t.target)), format!("{}: {word}", number(t.value)))
+            (
+                format!("reference machine's target: {} {} {}", t.figure.replace('_', " "), t.bound, number(t.target)),
+                format!("{}: {word}", number(t.value)),
+            )
         }));
         let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         rows.iter().fold(String::new(), |mut table, (name, value)| {
@@ -212,7 +215,10 @@ mod tests {
         let cost = Cost { cpu: Some(Cpu { krowoc: 1.0, postgres: 2.0 }), wal_bytes: 100_000 };
         let report = Report::new(headline, 1000, cost).figure("p99_ms", 0.5).at_most("value", 0.4, 0.32).cpu_at_most(4.0);
         let table = report.table();
-        assert!(table.contains("target: value <= 0.32") && table.contains("0.4: NOT MET") && table.contains("3: met"), "{table}");
+        assert!(
+            table.contains("reference machine's target: value <= 0.32") && table.contains("0.4: NOT MET") && table.contains("3: met"),
+            "{table}"
+        );
         let json = serde_json::to_value(&report).expect("JSON");
         assert_eq!(json["ratio"], 2.0);
         assert_eq!(json["cpu_s_per_1000_steps"]["postgres"], 2.0);

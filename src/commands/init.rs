@@ -45,12 +45,17 @@ impl Init {
             write(&self.folder.join(name), text)?;
         }
         let schema = serde_json::to_string_pretty(&json_schema(&config.step_kinds()))?;
-        write(&self.folder.join(SCHEMA), &format!("{schema}\n"))?;
+        let (schema_file, schema) = (self.folder.join(SCHEMA), format!("{schema}\n"));
+        let is_new = !schema_file.exists();
+        write(&schema_file, &schema)?;
         if missing.is_empty() {
             output::line(format!("{} is complete already", self.folder.display()))?;
         }
         for (name, _) in &missing {
             output::line(format!("wrote {}", self.folder.join(name).display()))?;
+        }
+        if is_new {
+            output::line(format!("wrote {}", schema_file.display()))?;
         }
         output::line(format!("\nNext:\n{}  krowoc validate\n  {TEST}", enter(&self.folder)))?;
         Ok(ExitCode::SUCCESS)

@@ -1,8 +1,11 @@
 //! Guarantee: under `krowoc dev` what is registered follows the files, a broken file takes nothing away, and every queue is served.
 
-use crate::{place::Place, process::answers};
-use rustix::process::Signal;
-use std::fs;
+use crate::{
+    place::Place,
+    process::{Process, answers},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{fs, os::unix::fs::PermissionsExt};
 
 const VERSIONS: &str = "SELECT count(*) FROM krowoc.workflow_version";
 
@@ -58,4 +61,28 @@ async fn without_a_project_it_says_how_to_make_one() {
     assert_eq!(status.code(), Some(1));
     assert!(said.contains("krowoc init"), "{said}");
     place.done().await;
+}
+
+/// Guard: whoever stands on the private server starts it again.
+#[test]
+fn a_private_server_that_died_is_started_again() {
+    let home = tempfile::tempdir().expect("a folder");
+    // The server's account, where the test runs as root, must reach its data.
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).expect("opened");
+    fs::create_dir(home.path().join("workflows")).expect("made");
+    fs::write(home.path().join("workflows/greet.yaml"), workflow("one")).expect("written");
+    let krowoc_home = home.path().join("data").display().to_string();
+    let environment = [("KROWOC_HOME", krowoc_home.as_str()), ("PATH", "/usr/local/bin:/usr/bin:/bin")];
+    let mut dev = Process::start(home.path(), &environment, &["dev", "--port", "0"]);
+    dev.says("Ready.");
+    let address = dev.address();
+    let pid_file = home.path().join("data/postgres/data/postmaster.pid");
+    let pid: i32 = fs::read_to_string(&pid_file).expect("text").lines().next().expect("a line").parse().expect("a number");
+    kill_process(Pid::from_raw(pid).expect("a process"), Signal::KILL).expect("killed");
+    dev.says("the private PostgreSQL runs again");
+    answers(&address, "/health/ready", 200);
+    dev.signal(Signal::TERM);
+    let (status, said) = dev.ends();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(!pid_file.exists(), "the last one out stops the server: {said}");
 }

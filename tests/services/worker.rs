@@ -26,7 +26,7 @@ async fn a_signal_lets_the_running_step_end_and_the_run_goes_on_elsewhere() {
         first.signal(signal);
         let (status, said) = first.ends();
         assert_eq!(status.code(), Some(0), "{said}");
-        assert!(said.contains("draining") && said.contains("in_flight=1 within=30s"), "{said}");
+        assert!(said.contains("draining") && said.contains("within=30s"), "{said}");
         assert_eq!(
             place.count("SELECT count(*) FROM krowoc.step_result WHERE attempt = 1").await,
             1,
@@ -113,7 +113,7 @@ fn a_worker_says_where_it_works_and_when_its_database_goes_and_comes_back() {
     worker.signal(Signal::TERM);
     let (status, said) = worker.ends();
     assert_eq!(status.code(), Some(0), "{said}");
-    assert!(said.contains("in_flight=0 within=60s") && said.contains("worker stopped"), "{said}");
+    assert!(said.contains("within=60s") && said.contains("worker stopped"), "{said}");
     assert!(!said.contains("sesame"), "{said}");
     database.leave_blocking().expect("left");
 }

@@ -20,7 +20,7 @@ pub struct Pruned {
 /// Runs that are looked at together.
 const RUNS: i64 = 500;
 
-/// Removes the workspace's runs that ended longer ago than `age`, open dead letters or not. A transaction removes at most about `batch`
+/// Removes the workspace's runs that ended longer ago than `age`, but none with an open dead letter, about which somebody is to decide. A transaction removes at most about `batch`
 /// rows, so that it is short whatever a run holds; what was committed stays gone if a later one fails, and the next call goes on.
 pub async fn prune(conn: &mut PgConnection, scope: &Scope, age: Duration, batch: u32) -> Result<Pruned> {
     let mut pruned = Pruned::default();

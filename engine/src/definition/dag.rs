@@ -195,7 +195,7 @@ pub enum WaitPlan {
     Until(Template),
 }
 
-/// When predecessors allow a step to run (DESIGN.md section 6).
+/// When predecessors allow a step to run (docs/language.md).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Join {

@@ -1,4 +1,4 @@
-//! What applies to a step that does not say otherwise: the file's `defaults`, then the engine's own (DESIGN.md section 6).
+//! What applies to a step that does not say otherwise: the file's `defaults`, then the engine's own (docs/language.md).
 
 use super::pointer;
 use serde_json::{Map, Value, json};

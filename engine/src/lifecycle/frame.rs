@@ -7,7 +7,7 @@ use crate::{definition::Dag, id::FrameIx};
 /// Where a step stands in its frame. What a live step is doing (ready, leased, waiting for what) is on its lane.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
-#[expect(missing_docs, reason = "the words of DESIGN.md section 6")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum StepState {
     Pending = 0,
     Live = 1,
@@ -48,7 +48,7 @@ impl StepState {
 
 /// How a live step ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[expect(missing_docs, reason = "the words of DESIGN.md section 6")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum Ended {
     Succeeded,
     Skipped,

@@ -14,7 +14,7 @@ pub(super) fn joins_as(step: &Step, state: StepState) -> Option<Ended> {
     }
 }
 
-/// The join table of DESIGN.md section 6. A step without predecessors runs.
+/// The join table of docs/language.md. A step without predecessors runs.
 pub(super) fn join(rule: Join, some_succeeded: bool, some_skipped: bool, some_failed: bool) -> StepState {
     use StepState::{Live, Skipped, UpstreamFailed};
     match (rule, some_failed) {

@@ -62,7 +62,7 @@ pub enum Verdict {
     },
 }
 
-/// A worker may vanish under a step this often before the step itself is suspected (DESIGN.md section 6, `lost`).
+/// A worker may vanish under a step this often before the step itself is suspected (docs/language.md, `lost`).
 pub const MAX_LOSSES: u16 = 3;
 
 /// The shortest deferral: a limit that says "come back now" again and again, which nothing counts, must not become a busy loop.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "krowoc.run_status", rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the words of DESIGN.md section 6")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum RunStatus {
     Running,
     Cancelling,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 /// Where a run stands, as it is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the words of DESIGN.md section 6")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum RunState {
     /// Nothing of it has been started yet.
     Queued,

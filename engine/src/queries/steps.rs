@@ -23,7 +23,7 @@ use sqlx::PgConnection;
 /// Where a step stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the words of DESIGN.md section 6")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum StepStatus {
     Pending,
     Ready,

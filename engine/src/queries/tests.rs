@@ -262,6 +262,8 @@ async fn retention_takes_what_has_ended_and_is_old_and_nothing_else() {
     assert_eq!(prune(&mut d.conn, &d.scope, Duration::from_secs(3600), 2).await.expect("pruned").runs, 0, "nothing is old yet");
     let age = "UPDATE krowoc.run SET created_at = created_at - interval '2 h', finished_at = finished_at - interval '2 h'";
     sqlx::raw_sql(age).execute(&mut d.conn).await.expect("aged");
+    assert_eq!(prune(&mut d.conn, &d.scope, Duration::from_secs(3600), 2).await.expect("pruned").runs, 0, "their letters are open");
+    d.sql("UPDATE krowoc.dead_letter SET state = 'discarded', reason = 'no more'").await;
     let pruned = prune(&mut d.conn, &d.scope, Duration::from_secs(3600), 2).await.expect("pruned");
     assert_eq!(pruned.runs, 2);
     assert!(pruned.rows >= 8, "{pruned:?}");

@@ -10,8 +10,8 @@ pub(crate) async fn workspaces(conn: &mut PgConnection) -> Result<Vec<WorkspaceI
     Ok(ids.into_iter().map(WorkspaceId).collect())
 }
 
-/// Locks ended runs of a workspace that finished longer ago than `age_s`, oldest first, those after `after`. Runs that somebody else has
-/// locked are left out.
+/// Locks ended runs of a workspace that finished longer ago than `age_s`, oldest first, those after `after`. Left out are runs that somebody
+/// else has locked, and those with an open dead letter: somebody is to decide about them.
 pub(crate) async fn lock_old(
     conn: &mut PgConnection,
     scope: &Scope,
@@ -23,6 +23,7 @@ pub(crate) async fn lock_old(
         "SELECT id FROM krowoc.run
          WHERE workspace_id = $1 AND ($2::uuid IS NULL OR id > $2) AND created_at < krowoc.now() - make_interval(secs => $3)
            AND finished_at < krowoc.now() - make_interval(secs => $3)
+           AND NOT EXISTS (SELECT FROM krowoc.dead_letter d WHERE d.run_id = run.id AND d.state = 'open')
          ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED",
         scope.workspace.0,
         after.map(|r| r.0),

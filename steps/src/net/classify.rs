@@ -1,4 +1,4 @@
-//! The error class of a status, and of a request that never got one (DESIGN.md section 6).
+//! The error class of a status, and of a request that never got one (docs/language.md).
 
 use super::{client::chain, guard::Refused};
 use krowoc_engine::{ErrorClass, executor::StepError};

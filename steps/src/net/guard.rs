@@ -74,7 +74,9 @@ impl Resolve for Guard {
 }
 
 fn refusal(host: &str, kind: &str) -> String {
-    format!("`{host}` is a {kind} address, which http steps may not reach; the worker's configuration can allow private addresses")
+    format!(
+        "`{host}` is a {kind} address, which http steps may not reach; the worker's configuration can allow private addresses (`KROWOC_HTTP_ALLOW_PRIVATE=true`)"
+    )
 }
 
 /// What is special about an address, by the IANA special-purpose registries.

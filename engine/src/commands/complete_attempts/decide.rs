@@ -67,7 +67,7 @@ pub(crate) fn decide(c: Completion, chance: &impl Fn() -> f64) -> Decided {
         // The locked path finds the same and says so; the row names a map that its version does not have.
         Err(_) => false,
     };
-    let ended = matches!(c.outcome, Outcome::Succeeded { .. });
+    let ended = matches!(c.outcome, Outcome::Succeeded { .. } | Outcome::Failed { .. });
     // A map or a wait ends with its last attempt, and has taken all the time since its first.
     let took = if ended && c.lease.phase != Lease::FRESH { c.lease.overdue.saturating_add(c.elapsed) } else { c.elapsed };
     let ms = i32::try_from(took.as_millis()).unwrap_or(i32::MAX);

@@ -1,4 +1,4 @@
-//! The join table of DESIGN.md section 6, all twenty cells, by way of `advance`: up to three predecessors that stand in any way a
+//! The join table of docs/language.md, all twenty cells, by way of `advance`: up to three predecessors that stand in any way a
 //! predecessor can, ending in either order.
 
 use super::{

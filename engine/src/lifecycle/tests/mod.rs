@@ -1,4 +1,4 @@
-//! The rules against their tables, and against an interpreter that was written from DESIGN.md section 6 alone.
+//! The rules against their tables, and against an interpreter that was written from the tables alone.
 
 mod frame;
 pub(crate) mod graph;

@@ -1,5 +1,5 @@
 //! What the end of an attempt means: every end × class × listed or not × attempts left or not × losses × Retry-After × total timeout,
-//! against an oracle that goes by DESIGN.md section 6 line by line.
+//! against an oracle that goes by docs/language.md line by line.
 
 use crate::{
     definition::{Backoff, BackoffKind, Jitter, RetryPolicy},

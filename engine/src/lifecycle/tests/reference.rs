@@ -1,4 +1,4 @@
-//! A second reading of DESIGN.md section 6: no state of its own, no order of events, only sets and the whole table, again and again
+//! A second reading of docs/language.md: no state of its own, no order of events, only sets and the whole table, again and again
 //! until nothing is left to decide. It looks at predecessors alone, and shares no code with the rules that it checks.
 
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The join table as DESIGN.md prints it, row by row.
+/// The join table as docs/language.md prints it, row by row.
 pub(super) const TABLE: [(Join, [&str; 5]); 4] = [
     (Join::AllSucceeded, ["run", "skipped", "skipped", "upstream_failed", "upstream_failed"]),
     (Join::NoneFailed, ["run", "run", "run", "upstream_failed", "upstream_failed"]),

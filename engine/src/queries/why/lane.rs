@@ -59,7 +59,9 @@ pub(super) async fn load(conn: &mut PgConnection, run: RunId) -> Result<(i64, Ve
            JOIN krowoc.task_queue q ON q.id = coalesce(p.queue, l.queue)
            LEFT JOIN krowoc.worker w ON w.id = l.worker AND l.state IN ('leased', 'aborting')
            CROSS JOIN LATERAL (SELECT
-             EXISTS (SELECT FROM krowoc.worker x WHERE q.id = ANY (x.queues) AND x.seen_at > krowoc.now() - make_interval(secs => $2)) AS served,
+             -- Not by the one that has the step and is silent: it is the one who would have to be replaced.
+             EXISTS (SELECT FROM krowoc.worker x WHERE q.id = ANY (x.queues) AND x.seen_at > krowoc.now() - make_interval(secs => $2)
+               AND (w.id IS DISTINCT FROM x.id OR x.seen_at > krowoc.now() - make_interval(secs => $4))) AS served,
              l.state IN ('leased', 'aborting') AND (w.id IS NULL OR l.lease_until < krowoc.now() OR w.seen_at < krowoc.now() - make_interval(secs => $4)) AS late) v
            WHERE l.run_id = $1
            ORDER BY CASE WHEN l.state = 'ready' AND NOT v.served THEN 0 WHEN v.late THEN 1 WHEN l.state IN ('leased', 'aborting') THEN 2

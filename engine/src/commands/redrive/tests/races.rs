@@ -58,6 +58,8 @@ async fn retention_and_a_redrive_of_the_same_run_do_not_wait_for_each_other() {
     let (run, _) = d.start(CHAIN).await;
     d.drain().await;
     let ids = [letter(&mut d, "b").await];
+    // An open one would keep its run.
+    d.sql("UPDATE krowoc.dead_letter SET state = 'discarded', reason = 'no more'").await;
     let (mut pruning, mut looking) = (d.connect().await, d.connect().await);
     let mut tx = pruning.begin().await.expect("a transaction");
     let locked = crate::store::retention::lock_old(&mut tx, &d.scope, -60.0, None, 10).await.expect("locked");
