@@ -206,7 +206,9 @@ impl Run {
         let followed = Followed::find(engine, scope, run).await?;
         let stats = worker.stats();
         tokio::select! {
-            ended = followed.until_end(progress, || stats.ended.notified()) => ended.map(|_| (run, true)).map_err(Into::into),
+            ended = followed.until_end(progress, || stats.ended.notified()) => ended.map(|_| (run, true)).with_context(|| {
+                format!("lost sight of run {run}, which goes on when the database is back (krowoc worker, krowoc runs watch {run})")
+            }),
             _ = signals.next() => Ok((run, false)),
         }
     }
