@@ -49,6 +49,11 @@ impl StepKind for Block {
         json!(true)
     }
 
+    /// It stays in the process, and is not instant all the same.
+    fn calls_out(&self) -> bool {
+        false
+    }
+
     async fn execute(&self, _: &StepContext, _: Value) -> Result<StepOutput, StepError> {
         let released = self.0.0.lock().expect("not poisoned");
         drop(self.0.1.wait_while(released, |released| !*released).expect("not poisoned"));
