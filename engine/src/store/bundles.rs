@@ -132,7 +132,7 @@ pub(super) async fn take_out_held(conn: &mut PgConnection, worker: i32, token: i
 pub(super) struct RenewedBundle {
     /// The items that it still holds.
     pub held: i64,
-    /// Somebody was writing it otherwise.
+    /// False: somebody was writing it.
     pub renewed: bool,
 }
 

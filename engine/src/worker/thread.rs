@@ -1,6 +1,6 @@
-//! A thread for the engine's own tasks. What steps do to the threads of the process, up to blocking them all, keeps no lease from being renewed
-//! and no result from being recorded; and on one thread a result wakes no other on its way to the next step. Nothing is done here that takes
-//! long: steps, their rendering and the packing of what they leave are on the caller's runtime.
+//! A thread for the engine's own tasks. What steps do to the threads of the process, up to blocking them all, keeps no lease from being
+//! renewed and no result from being recorded; and on one thread a result wakes no other on its way to the next step. Nothing is done here
+//! that takes long: steps, their rendering and the packing of what they leave are on the caller's runtime.
 
 use crate::error::{Error, Result};
 use tokio::{

@@ -2,7 +2,8 @@
 //! hold, the batch takes the locked path: the same rules, from state read under lock. Both end in the same statement.
 //!
 //! [`decide`] asks the rules what each outcome means, [`plan`] turns ends of steps into a transition, [`locked`] reads under lock,
-//! [`waits`] applies what does not end a step, [`expand`] what becomes a map, [`extras`] what a transition brings along, [`cache`] is what the completing process remembers of live scopes.
+//! [`waits`] applies what does not end a step, [`expand`] what becomes a map, [`extras`] what a transition brings along, [`cache`] is what the
+//! completing process remembers of live scopes.
 
 mod cache;
 mod decide;
@@ -202,8 +203,8 @@ impl Batch {
     }
 }
 
-/// Applies a batch; not to be dropped in the middle. After an error, `batch` holds what has not been applied; applying that again is safe, since what was applied after all
-/// is refused the second time.
+/// Applies a batch; not to be dropped in the middle, or what it had taken from `batch` is gone. After an error, `batch` holds what has not
+/// been applied; applying that again is safe, since what was applied after all is refused the second time.
 pub(crate) async fn complete_attempts(
     conn: &mut PgConnection,
     cache: &mut ScopeCache,

@@ -1,8 +1,7 @@
 //! A person sends steps that failed for good back to work: same run, same version, nothing that succeeded runs again.
 //!
 //! [`reopen`] puts scopes and the run back to where the step can run, [`maps`] the maps around it. A run is one transaction; locks are taken
-//! in the stated order. A run that has ended has none but its header and letters, in
-//! the order in which retention takes them.
+//! in the stated order. A run that has ended has none but its header and letters, in the order in which retention takes them.
 
 mod maps;
 mod reopen;
