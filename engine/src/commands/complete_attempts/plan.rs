@@ -1,7 +1,9 @@
 //! Ends of steps become a transition: which lanes go on, end or open, which results, which frames and runs are over.
 
+mod apply;
+
 use super::{
-    Completed, Decided, Decision, Inputs, Room, ScopeCache,
+    Decided, Decision, Inputs, Room,
     cache::CachedScope,
     extras::{Extras, Failure},
 };
@@ -14,14 +16,13 @@ use crate::{
     payload::Payload,
     store::{
         holder::Holder,
-        hot::{self, ItemCount, Transition},
+        hot::{ItemCount, Transition},
         records::to_json,
-        rows::{Claimed, Lease, VersionedState},
+        rows::{Lease, VersionedState},
         runs::RunFacts,
     },
     version::Version,
 };
-use sqlx::{Connection, PgConnection};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 /// A successor, or an item of a map just expanded, that the completing process holds already.
@@ -98,7 +99,7 @@ impl<'a> Planner<'a> {
             ended |= match d.version.step(d.lease.step) {
                 Some((ix, _)) => self.step_ended(scope, d, ix, facts, &mut seq, at)?,
                 None if d.lease.step == Lease::FINISH => self.finished(scope, d, &mut seq)?,
-                None => self.entered(scope, d, at)?,
+                None => self.entered(d, at)?,
             };
         }
         // Inside a map there are no events; the version only guards.
@@ -187,7 +188,7 @@ impl<'a> Planner<'a> {
     }
 
     /// An item with several first steps: the entry's lane is the first one's, the others open theirs, as its state has it already.
-    fn entered(&mut self, _scope: &CachedScope, d: &Decided, at: usize) -> Result<bool> {
+    fn entered(&mut self, d: &Decided, at: usize) -> Result<bool> {
         let frame = d.version.dag.frame(d.version.frame_of(&d.lease.scope)?);
         for (lane, root) in frame.roots.iter().enumerate() {
             match lane {
@@ -349,66 +350,6 @@ impl<'a> Planner<'a> {
         e.error.push(error);
         if d.version.dag.timeout.is_some() {
             self.extras.untimed.push(d.lease.run.0);
-        }
-    }
-
-    /// May items be claimed that were not leased along with what was? A freed place may have gone to an item that was held back, and a map
-    /// may have none left.
-    pub fn leaves_items(&self, leased: &[Claimed]) -> bool {
-        let more: i32 = self.transition.items.0.values().map(|count| count.more).sum();
-        let items = leased.iter().filter(|claimed| claimed.lease.phase != Lease::FILLED).count();
-        self.permits_freed || items < more.unsigned_abs() as usize
-    }
-
-    /// Applies everything in one transaction; what it leased to the caller comes back.
-    pub async fn apply(&self, conn: &mut PgConnection) -> Result<Vec<Claimed>, sqlx::Error> {
-        if self.extras.is_empty() {
-            return hot::complete(conn, &self.transition, self.by).await;
-        }
-        let mut tx = conn.begin().await?;
-        let leased = self.apply_in(&mut tx).await?;
-        tx.commit().await?;
-        Ok(leased)
-    }
-
-    /// The same inside the caller's transaction.
-    pub async fn apply_in(&self, conn: &mut PgConnection) -> Result<Vec<Claimed>, sqlx::Error> {
-        let leased = hot::complete(conn, &self.transition, self.by).await?;
-        self.extras.apply(conn, self.by).await?;
-        Ok(leased)
-    }
-
-    /// After the commit: what the process may remember and go on with.
-    pub fn settle(self, cache: &mut ScopeCache, done: &mut Completed, leased: Vec<Claimed>) {
-        done.commits += 1;
-        done.steps += self.steps;
-        done.runs += self.runs;
-        done.taken += self.taken;
-        done.wake |= self.leaves_items(&leased) || !self.transition.wake.is_empty();
-        done.leased.extend(leased);
-        for (at, lease, version) in self.continued {
-            let scope = &self.scopes[at].0;
-            // The frame was found once already, when the lane's predecessor was placed in it.
-            let inputs = version.frame_of(&lease.scope).map(|frame| scope.inputs(&version, frame, &lease)).unwrap_or_default();
-            done.continued.push(Continued { lease, version, inputs, state: None });
-        }
-        for (scope, ended) in self.scopes {
-            if !ended {
-                cache.put(scope);
-            }
-        }
-    }
-
-    /// Forgets what was planned.
-    pub fn begin_again(&mut self) {
-        self.give_back();
-        *self = Self::new(self.by, self.room);
-    }
-
-    /// The transaction did not happen: slots that were taken for successors are free again.
-    pub fn give_back(&self) {
-        if let Some(room) = self.room {
-            room.give_back(self.taken);
         }
     }
 }
