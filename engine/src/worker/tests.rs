@@ -32,7 +32,10 @@ enum Deed {
 struct Probe {
     deed: Deed,
     calls_out: bool,
+    instant: bool,
     calls: Arc<AtomicUsize>,
+    /// Calls that had a task of their own.
+    apart: Arc<AtomicUsize>,
 }
 
 #[async_trait::async_trait]
@@ -49,8 +52,13 @@ impl StepKind for Probe {
         self.calls_out
     }
 
+    fn is_instant(&self) -> bool {
+        self.instant
+    }
+
     async fn execute(&self, context: &StepContext, _: Value) -> Result<StepOutput, StepError> {
         self.calls.fetch_add(1, Relaxed);
+        self.apart.fetch_add(usize::from(tokio::task::try_id().is_some()), Relaxed);
         match self.deed {
             Deed::Succeed => {}
             Deed::Panic => panic!("as the test says"),
@@ -62,18 +70,37 @@ impl StepKind for Probe {
 
 /// Carries out the first step of a workflow; gives what came of it and how often the kind was called.
 async fn carry_out(steps: &str, deed: Deed, calls_out: bool, overdue: Duration) -> (Outcome, usize) {
+    let calls = Arc::<AtomicUsize>::default();
+    let probe = Probe { deed, calls_out, instant: false, calls: calls.clone(), apart: Arc::default() };
+    let outcome = carry_out_with(steps, probe, overdue, Inputs { complete: true, ..Default::default() }).await;
+    (outcome, calls.load(Relaxed))
+}
+
+async fn carry_out_with(steps: &str, probe: Probe, overdue: Duration, inputs: Inputs) -> Outcome {
     let mut drain = Drain::new().await;
     let (_, version) = drain.start(steps).await;
     let Claimed { mut lease, state } = drain.claim().await.expect("a step");
     drain.done().await;
     lease.overdue = overdue;
-    let calls = Arc::new(AtomicUsize::new(0));
-    let kinds = StepKinds::new().with(Probe { deed, calls_out, calls: calls.clone() });
-    let registry = Registry { kinds: Arc::new(kinds), versions: Arc::new(Versions::default()) };
+    let registry = Registry { kinds: Arc::new(StepKinds::new().with(probe)), versions: Arc::new(Versions::default()) };
     let (shared, mut channels) = Shared::new(PgConnectOptions::new(), registry, WorkerConfig::default(), 1, vec![]);
-    shared.dispatch(lease, version, state, Inputs { complete: true, ..Default::default() }, Instant::now());
+    shared.dispatch(lease, version, state, inputs, Instant::now());
     let job = channels.jobs.recv().await.expect("a job");
-    (execute::execute(&shared, Arc::new(job)).await, calls.load(Relaxed))
+    execute::execute(&shared, Arc::new(job)).await
+}
+
+/// Guard: `is_small`. The thread on which leases are renewed is for what is done at once.
+#[tokio::test]
+async fn only_instant_kinds_with_little_to_look_at_have_no_task_of_their_own() {
+    let steps = "  a:\n    t: '${{ input }}'\n";
+    for (instant, bytes, apart) in [(true, 10, 0), (true, 20_000, 1), (false, 10, 1)] {
+        let calls = Arc::<AtomicUsize>::default();
+        let probe = Probe { deed: Deed::Succeed, calls_out: false, instant, calls: Arc::default(), apart: calls.clone() };
+        let inputs = Inputs { input: Some(Payload::from(&json!("x".repeat(bytes)))), complete: true, ..Default::default() };
+        let outcome = carry_out_with(steps, probe, Duration::ZERO, inputs).await;
+        assert!(matches!(outcome, Outcome::Succeeded { .. }), "{outcome:?}");
+        assert_eq!(calls.load(Relaxed), apart, "instant: {instant}, {bytes} bytes");
+    }
 }
 
 #[tokio::test]
