@@ -1,7 +1,7 @@
 //! How a command that failed ends: what it says, what to do next where the error itself can't know the command line, and its exit code.
 
 use crate::output;
-use krowoc_engine::Error;
+use krowoc_engine::{Error, error::said_once};
 use std::{fmt, process::ExitCode};
 
 /// The command line was wrong in a way that only the work with it shows.
@@ -26,13 +26,9 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<WrongUsage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
-/// An error with its causes, each once: many an error repeats its cause in its own words.
+/// An error with its causes.
 pub fn causes(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match (said.is_empty(), said.contains(&cause)) {
-        (true, _) => cause,
-        (_, true) => said,
-        (_, false) => format!("{said}: {cause}"),
-    })
+    said_once(error.chain().map(ToString::to_string))
 }
 
 /// The next step for whoever sees this error.

@@ -3,6 +3,15 @@
 use crate::definition::Problem;
 use serde::{Deserialize, Serialize};
 
+/// An error's causes in one line, from the outermost inwards. Many an error repeats its cause in its own words: each is said once.
+pub fn said_once(causes: impl IntoIterator<Item = String>) -> String {
+    causes.into_iter().fold(String::new(), |said, cause| match (said.is_empty(), said.contains(&cause)) {
+        (true, _) => cause,
+        (_, true) => said,
+        (_, false) => format!("{said}: {cause}"),
+    })
+}
+
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

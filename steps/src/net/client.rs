@@ -2,7 +2,7 @@
 //! looked at), five seconds to connect.
 
 use super::Guard;
-use krowoc_engine::{ErrorClass, executor::StepError};
+use krowoc_engine::{ErrorClass, error::said_once, executor::StepError};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -64,11 +64,6 @@ const WRAPPERS: [&str; 5] =
 /// An error with its causes, each once and without the client's own words, unless there are no others.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes: Vec<String> = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
-    let telling = causes.iter().filter(|cause| !WRAPPERS.contains(&cause.as_str()));
-    let text = telling.fold(String::new(), |text, cause| match (text.is_empty(), text.contains(cause)) {
-        (true, _) => cause.clone(),
-        (_, true) => text,
-        (_, false) => format!("{text}: {cause}"),
-    });
+    let text = said_once(causes.iter().filter(|cause| !WRAPPERS.contains(&cause.as_str())).cloned());
     if text.is_empty() { causes.join(": ") } else { text }
 }
