@@ -12,6 +12,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 pub struct Config {
     /// Which PostgreSQL.
     pub database: Database,
+    /// Where notifications are listened for, if not there: the database's URL without a transaction pooler in front.
+    pub listen_url: Option<String>,
     /// Where HTTP is served.
     pub bind: SocketAddr,
     /// How long runs are kept after their end; none: for ever.
@@ -63,12 +65,14 @@ impl Config {
     }
 
     fn read(get: impl Fn(&str) -> anyhow::Result<Option<String>>) -> anyhow::Result<Self> {
-        let database = match get("DATABASE_URL")? {
-            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => Database::Given(url),
-            // Its text may hold a password and stays out of the message.
-            Some(_) => bail!("DATABASE_URL does not begin with postgres://\nExpected postgres://user:password@host:5432/database"),
+        let database = match postgres_url(&get, "DATABASE_URL")? {
+            Some(url) => Database::Given(url),
             None => Database::Private(home(&get)?),
         };
+        let listen_url = postgres_url(&get, "KROWOC_LISTEN_URL")?;
+        if listen_url.is_some() && matches!(database, Database::Private(_)) {
+            bail!("KROWOC_LISTEN_URL is set without DATABASE_URL: the private PostgreSQL is not behind a pooler");
+        }
         let bind = get("KROWOC_BIND")?.unwrap_or_else(|| "127.0.0.1:7070".into());
         let bind =
             bind.parse().with_context(|| format!("KROWOC_BIND is `{bind}`; expected an address with a port, such as 127.0.0.1:7070"))?;
@@ -100,12 +104,22 @@ impl Config {
             allow_private_addresses,
             ..StepsConfig::default()
         };
-        Ok(Self { database, bind, keep_runs, log: LogConfig { filter, format, colour: get("NO_COLOR")?.is_none() }, steps })
+        Ok(Self { database, listen_url, bind, keep_runs, log: LogConfig { filter, format, colour: get("NO_COLOR")?.is_none() }, steps })
     }
 
     /// The step kinds that this process knows.
     pub fn step_kinds(&self) -> StepKinds {
         krowoc_steps::kinds(self.steps.clone())
+    }
+}
+
+fn postgres_url(get: &impl Fn(&str) -> anyhow::Result<Option<String>>, name: &str) -> anyhow::Result<Option<String>> {
+    match get(name)? {
+        Some(url) if !url.starts_with("postgres://") && !url.starts_with("postgresql://") => {
+            // Its text may hold a password and stays out of the message.
+            bail!("{name} does not begin with postgres://\nExpected postgres://user:password@host:5432/database")
+        }
+        url => Ok(url),
     }
 }
 
@@ -180,5 +194,8 @@ mod tests {
         assert!(refused(&[]).contains("KROWOC_HOME"));
         let message = refused(&[("DATABASE_URL", "mysql://root:hunter2@h/d")]);
         assert!(message.contains("DATABASE_URL") && !message.contains("hunter2"), "{message}");
+        let message = refused(&[("DATABASE_URL", "postgres://h/d"), ("KROWOC_LISTEN_URL", "root:hunter2@h")]);
+        assert!(message.contains("KROWOC_LISTEN_URL") && !message.contains("hunter2"), "{message}");
+        assert!(refused(&[("HOME", "/h"), ("KROWOC_LISTEN_URL", "postgres://h/d")]).contains("without DATABASE_URL"));
     }
 }

@@ -98,11 +98,13 @@ impl Session {
                 (private.local.url(DATABASE), Some(private))
             }
         };
-        // The URL may hold a password: it is not part of any message.
-        let options = PgConnectOptions::from_str(&url).map_err(|_| anyhow::anyhow!("DATABASE_URL is not a PostgreSQL URL"))?;
+        let options = options("DATABASE_URL", &url)?;
         reach(&options).await?;
-        let engine =
-            Engine::connect(options.application_name("krowoc"), config.step_kinds(), 8).await.context("the database can't be reached")?;
+        let engine = Engine::connect(options, config.step_kinds(), 8).await.context("the database can't be reached")?;
+        let engine = match &config.listen_url {
+            Some(url) => engine.listening_at(self::options("KROWOC_LISTEN_URL", url)?),
+            None => engine,
+        };
         Ok(Self { engine, private })
     }
 
@@ -116,20 +118,53 @@ impl Session {
     }
 }
 
-/// A first connection says at once what a pool would only say after half a minute of trying.
+fn options(name: &str, url: &str) -> anyhow::Result<PgConnectOptions> {
+    // The URL may hold a password: it is not part of any message.
+    let options = PgConnectOptions::from_str(url).map_err(|_| anyhow::anyhow!("{name} is not a PostgreSQL URL"))?;
+    // Poolers refuse what else is sent at the start of a connection.
+    Ok(options.application_name("krowoc").extra_float_digits(None))
+}
+
+/// First connections say at once what a pool would only say after half a minute of trying, or in the middle of its work.
 async fn reach(options: &PgConnectOptions) -> anyhow::Result<()> {
-    let failure = match tokio::time::timeout(PATIENCE, PgConnection::connect_with(options)).await {
-        Ok(Ok(conn)) => return conn.close().await.context("the database does not answer"),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+    let failure = match tokio::time::timeout(PATIENCE, try_statements(options)).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error,
+        Err(_) => sqlx::Error::Protocol(format!("no answer within {} s", PATIENCE.as_secs())),
     };
     let (place, database) = place(options);
+    if is_statement_lost(&failure) {
+        bail!(
+            "before PostgreSQL at {place} stands a pooler that mixes up the prepared statements of its clients: {failure}\n\
+             PgBouncer 1.21 and newer keeps them apart where `max_prepared_statements` is above 0; older ones must pool by session"
+        );
+    }
+    let failure = match failure {
+        sqlx::Error::Protocol(message) => message,
+        error => error.to_string(),
+    };
     bail!(
         "PostgreSQL at {place}, database `{database}`, can't be reached as user `{}`: {failure}\n\
          See whether it runs (`pg_isready -d \"$DATABASE_URL\"`) and whether DATABASE_URL names it rightly;\n\
          without DATABASE_URL krowoc runs a private PostgreSQL of its own",
         options.get_username()
     )
+}
+
+/// Two connections give the same name to two statements. A pooler that hands out one server connection to both and does not know of
+/// statements lets the second find the first one's; or carries out the wrong one, later and unnoticed.
+async fn try_statements(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    let mut first = PgConnection::connect_with(options).await?;
+    sqlx::query("SELECT 1").execute(&mut first).await?;
+    let mut second = PgConnection::connect_with(options).await?;
+    sqlx::query("SELECT 2").execute(&mut second).await?;
+    second.close().await?;
+    first.close().await
+}
+
+/// `duplicate_prepared_statement`, `invalid_sql_statement_name`
+fn is_statement_lost(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "42P05" || code == "26000")
 }
 
 /// Where a database is and what it is called: what may be shown of a URL.

@@ -45,6 +45,8 @@ Examples:
 
 Environment:
   DATABASE_URL       a PostgreSQL of your own (default: a private one, started when needed)
+  KROWOC_LISTEN_URL  the same database without a transaction pooler in front, for notifications
+                     (default: DATABASE_URL; without them workers look once a second)
   KROWOC_BIND        where HTTP is served (default: 127.0.0.1:7070)
   KROWOC_KEEP_RUNS   how long runs are kept after their end: `30d` (default: for ever)
   KROWOC_HOME        where the private PostgreSQL lives (default: the user's data folder)

@@ -25,12 +25,16 @@ const TRUSTED: Duration = Duration::from_secs(1);
 pub struct Engine {
     pool: PgPool,
     options: PgConnectOptions,
+    listen_at: PgConnectOptions,
     registry: Registry,
 }
 
 impl Engine {
     /// Connects with up to `connections` connections for commands and queries; workers have their own.
+    /// A transaction pooler may stand in front if it keeps prepared statements, as PgBouncer 1.21 does.
     pub async fn connect(options: PgConnectOptions, kinds: StepKinds, connections: u32) -> Result<Self> {
+        // Poolers refuse what they do not know at the start of a connection; and since PostgreSQL 12 numbers are exact without it.
+        let options = options.extra_float_digits(None);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             // A connection that was used a moment ago is good: asking it again would double what starting a run takes.
@@ -45,7 +49,17 @@ impl Engine {
             })
             .connect_with(options.clone())
             .await?;
-        Ok(Self { pool, options, registry: Registry { kinds: Arc::new(kinds), versions: Arc::new(Versions::default()) } })
+        Ok(Self {
+            pool,
+            listen_at: options.clone(),
+            options,
+            registry: Registry { kinds: Arc::new(kinds), versions: Arc::new(Versions::default()) },
+        })
+    }
+
+    /// Workers of this engine listen for notifications at this place: a way to the database without a transaction pooler.
+    pub fn listening_at(self, options: PgConnectOptions) -> Self {
+        Self { listen_at: options, ..self }
     }
 
     /// For queries.
@@ -88,9 +102,8 @@ impl Engine {
         Maintenance::start(&self.pool, &self.registry, config)
     }
 
-    /// Starts a worker in this process. Listening needs a connection that no transaction pooler stands in front of; where there is none,
-    /// polling serves.
+    /// Starts a worker in this process.
     pub async fn worker(&self, config: WorkerConfig) -> Result<Worker> {
-        Worker::start(&self.options, self.registry.clone(), config).await
+        Worker::start(&self.options, &self.listen_at, self.registry.clone(), config).await
     }
 }

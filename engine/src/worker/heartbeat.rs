@@ -41,7 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// Beside the renewals: neither waits while the other's connection is silent.
 async fn hear(shared: &Shared) {
-    let mut listener = match within(LISTENING, Listener::connect(&shared.options)).await {
+    let mut listener = match within(LISTENING, Listener::connect(&shared.listen_at, &shared.options)).await {
         Ok(listener) => listener,
         Err(e) => {
             tracing::warn!(error = %e, "no notifications; the worker polls");

@@ -109,14 +109,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Registers the worker and starts to work. The database must have this binary's schema.
-    pub async fn start(options: &PgConnectOptions, registry: Registry, config: WorkerConfig) -> Result<Self> {
+    /// Registers the worker and starts to work. The database must have this binary's schema. Notifications are listened for at a place of
+    /// their own, since they pass no transaction pooler; where they do not come, polling serves.
+    pub async fn start(options: &PgConnectOptions, listen_at: &PgConnectOptions, registry: Registry, config: WorkerConfig) -> Result<Self> {
         let (thread, mut tasks) = (EngineThread::start().await?, JoinSet::new());
         let mut conn = PgConnection::connect_with(options).await?;
         crate::commands::check_schema(&mut conn).await?;
         let queues = workers::queue_ids(&mut conn, &config.queues).await?;
         let id = workers::register(&mut conn, &config.name, config.known_for(&queues), config.concurrency as i32).await?;
-        let (shared, channels) = Shared::new(options.clone(), registry, config, id, queues);
+        let (shared, channels) = Shared::new((options.clone(), listen_at.clone()), registry, config, id, queues);
         for completions in channels.completions {
             tasks.spawn_on(completer::run(shared.clone(), completions), &thread.handle);
         }

@@ -54,6 +54,8 @@ pub struct Stats {
 
 pub(crate) struct Shared {
     pub options: PgConnectOptions,
+    /// Where notifications are listened for.
+    pub listen_at: PgConnectOptions,
     /// Where steps are carried out; the engine's tasks have a thread of their own.
     pub runtime: Handle,
     pub registry: Registry,
@@ -99,7 +101,7 @@ const GATHERING: usize = 4;
 
 impl Shared {
     pub fn new(
-        options: PgConnectOptions,
+        (options, listen_at): (PgConnectOptions, PgConnectOptions),
         registry: Registry,
         config: WorkerConfig,
         worker: i32,
@@ -131,6 +133,7 @@ impl Shared {
             jobs,
             readers: Arc::new(Readers::new(options.clone(), GATHERING)),
             options,
+            listen_at,
             config,
         });
         (shared, Channels { completions: completed, to_load: loads, jobs: handed_out })

@@ -83,7 +83,7 @@ async fn carry_out_with(steps: &str, probe: Probe, overdue: Duration, inputs: In
     drain.done().await;
     lease.overdue = overdue;
     let registry = Registry { kinds: Arc::new(StepKinds::new().with(probe)), versions: Arc::new(Versions::default()) };
-    let (shared, mut channels) = Shared::new(PgConnectOptions::new(), registry, WorkerConfig::default(), 1, vec![]);
+    let (shared, mut channels) = Shared::new((PgConnectOptions::new(), PgConnectOptions::new()), registry, WorkerConfig::default(), 1, vec![]);
     shared.dispatch(lease, version, state, inputs, Instant::now());
     let job = channels.jobs.recv().await.expect("a job");
     execute::execute(&shared, Arc::new(job)).await
