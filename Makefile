@@ -4,7 +4,7 @@
 CARGO ?= cargo
 export TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test bench check fmt clippy doc deny unused typos direction generated queries generate
+.PHONY: help demo test torture bench check fmt clippy doc deny unused typos direction generated queries generate
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -17,6 +17,11 @@ demo: ## a document is summarized, its worker is killed halfway, another finishe
 test: ## every test, on a PostgreSQL of its own
 	@scripts/setup-postgres.sh
 	@scripts/test.sh
+
+torture: ## faults on purpose, the long form: about an hour; SIZE=short takes minutes
+	@scripts/setup-postgres.sh
+	$(CARGO) build --locked --release --package krowoc
+	$(TARGET)/release/krowoc torture --size $(or $(SIZE),long) $(TORTURE)
 
 bench: ## measurements, each beside its floor: all, or WORKS='chain latency'
 	@scripts/setup-postgres.sh

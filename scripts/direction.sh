@@ -1,6 +1,6 @@
 #!/bin/sh
-# The direction of dependencies: src → {api, steps} → engine. The engine knows no HTTP framework and no provider; api and steps
-# never meet; apalis stays in the engine's worker.
+# The direction of dependencies: src → {api, steps} → engine, and src → torture → {engine, postgres}. The engine knows no HTTP framework
+# and no provider; api, steps and torture never meet; apalis stays in the engine's worker.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,12 +19,13 @@ never() {
     done
 }
 
-never krowoc-engine poem poem-openapi async-graphql axum hyper reqwest krowoc-api krowoc-steps krowoc-postgres krowoc
-never krowoc-steps poem poem-openapi async-graphql krowoc-api krowoc-postgres krowoc
-never krowoc-api reqwest krowoc-steps krowoc-postgres krowoc
-never krowoc-postgres krowoc-engine krowoc-api krowoc-steps krowoc
+never krowoc-engine poem poem-openapi async-graphql axum hyper reqwest krowoc-api krowoc-steps krowoc-postgres krowoc-torture krowoc
+never krowoc-steps poem poem-openapi async-graphql krowoc-api krowoc-postgres krowoc-torture krowoc
+never krowoc-api reqwest krowoc-steps krowoc-postgres krowoc-torture krowoc
+never krowoc-postgres krowoc-engine krowoc-api krowoc-steps krowoc-torture krowoc
+never krowoc-torture poem poem-openapi async-graphql axum hyper krowoc-api krowoc-steps krowoc
 
-strays=$(grep -rlE '\bapalis(_core)?::' --include='*.rs' src api steps postgres engine/src | grep -v '^engine/src/worker/' || true)
+strays=$(grep -rlE '\bapalis(_core)?::' --include='*.rs' src api steps postgres torture engine/src | grep -v '^engine/src/worker/' || true)
 if [ -n "$strays" ]; then
     echo "apalis outside engine/src/worker/:" >&2
     echo "$strays" >&2

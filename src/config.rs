@@ -8,7 +8,7 @@ use krowoc_steps::{Secret, StepsConfig};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Everything the environment says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Which PostgreSQL.
     pub database: Database,
@@ -25,7 +25,7 @@ pub struct Config {
 }
 
 /// Which PostgreSQL.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Database {
     /// The user's own, by its URL.
     Given(String),
@@ -34,7 +34,7 @@ pub enum Database {
 }
 
 /// What is logged, and how.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// In the language of `tracing_subscriber::EnvFilter`.
     pub filter: String,

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Database};
 use anyhow::{Context, bail};
-use krowoc_engine::Engine;
+use krowoc_engine::{Engine, executor::StepKinds};
 use krowoc_postgres::{DATABASE, Local, LocalConfig};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
@@ -81,7 +81,12 @@ impl Session {
     /// Connects. A private database is brought to this binary's schema; the user's own is only checked, since `krowoc migrate` is theirs
     /// to run.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let session = Self::connect(config).await?;
+        Self::open_with(config, config.step_kinds()).await
+    }
+
+    /// The same, with these kinds.
+    pub async fn open_with(config: &Config, kinds: StepKinds) -> anyhow::Result<Self> {
+        let session = Self::connect_with(config, kinds).await?;
         match session.private {
             Some(_) => session.engine.migrate().await?,
             None => session.engine.check_schema().await?,
@@ -91,6 +96,10 @@ impl Session {
 
     /// Connects without looking at the schema.
     pub async fn connect(config: &Config) -> anyhow::Result<Self> {
+        Self::connect_with(config, config.step_kinds()).await
+    }
+
+    async fn connect_with(config: &Config, kinds: StepKinds) -> anyhow::Result<Self> {
         let (url, private) = match &config.database {
             Database::Given(url) => (url.clone(), None),
             Database::Private(home) => {
@@ -100,7 +109,7 @@ impl Session {
         };
         let options = options("DATABASE_URL", &url)?;
         reach(&options).await?;
-        let engine = Engine::connect(options, config.step_kinds(), 8).await.context("the database can't be reached")?;
+        let engine = Engine::connect(options, kinds, 8).await.context("the database can't be reached")?;
         let engine = match &config.listen_url {
             Some(url) => engine.listening_at(self::options("KROWOC_LISTEN_URL", url)?),
             None => engine,
@@ -121,8 +130,10 @@ impl Session {
 fn options(name: &str, url: &str) -> anyhow::Result<PgConnectOptions> {
     // The URL may hold a password: it is not part of any message.
     let options = PgConnectOptions::from_str(url).map_err(|_| anyhow::anyhow!("{name} is not a PostgreSQL URL"))?;
+    // As the URL has it, if it has one.
+    let options = if options.get_application_name().is_some() { options } else { options.application_name("krowoc") };
     // Poolers refuse what else is sent at the start of a connection.
-    Ok(options.application_name("krowoc").extra_float_digits(None))
+    Ok(options.extra_float_digits(None))
 }
 
 /// First connections say at once what a pool would only say after half a minute of trying, or in the middle of its work.

@@ -11,6 +11,7 @@ mod drain;
 mod engine;
 pub mod error;
 pub mod executor;
+pub mod fail_point;
 pub mod id;
 pub mod lifecycle;
 pub mod listener;

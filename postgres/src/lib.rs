@@ -26,6 +26,7 @@ pub mod testing;
 pub use config::{Durability, LocalConfig, Purpose};
 pub use error::{Error, Result};
 pub use local::{Left, Local};
+pub use place::remove_home;
 
 /// The database that every server has, and the superuser's name.
 pub const DATABASE: &str = "krowoc";

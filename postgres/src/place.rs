@@ -93,11 +93,7 @@ impl Place {
     /// The folder for the socket, made when missing.
     pub fn socket_folder(&self) -> Result<PathBuf> {
         let inside = self.server.join("run");
-        let folder = if fits(&inside) {
-            inside
-        } else {
-            PathBuf::from(format!("/tmp/krowoc-{}-{:016x}", self.account.uid(), fnv1a(self.server.as_os_str().as_encoded_bytes())))
-        };
+        let folder = if fits(&inside) { inside } else { short_socket_folder(&self.server, self.account.uid()) };
         if folder.symlink_metadata().is_err() {
             self.account.make_folder(&folder)?;
         }
@@ -113,6 +109,27 @@ impl Place {
     /// to another process.
     pub fn clear_socket(&self, folder: &Path) -> Result<()> {
         self.account.remove_files(folder, &[SOCKET_NAME, &format!("{SOCKET_NAME}.lock")])
+    }
+}
+
+fn short_socket_folder(server: &Path, uid: u32) -> PathBuf {
+    PathBuf::from(format!("/tmp/krowoc-{uid}-{:016x}", fnv1a(server.as_os_str().as_encoded_bytes())))
+}
+
+/// Removes a home, and what had to be put elsewhere. For whoever made it for a while: nobody may be using its server.
+pub fn remove_home(home: &Path) -> Result<()> {
+    if let Ok(server) = home.join("postgres").canonicalize() {
+        let uid = server.metadata().at("reading", &server)?.uid();
+        remove(&short_socket_folder(&server, uid))?;
+        remove(&server)?;
+    }
+    remove(home)
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("removing", folder),
+        _ => Ok(()),
     }
 }
 

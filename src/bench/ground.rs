@@ -11,7 +11,6 @@ use krowoc_engine::{
 use krowoc_postgres::{DATABASE, Durability, Local, LocalConfig, Purpose};
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use std::{
-    fs, io,
     path::{Path, PathBuf},
     str::FromStr,
     sync::atomic::Ordering::Relaxed,
@@ -128,9 +127,7 @@ impl Server {
     async fn remove(self) -> anyhow::Result<()> {
         match self {
             Self::Own { local, home } => {
-                let sockets = local.socket_folder().to_owned();
                 local.leave().await?;
-                remove_folder(&sockets)?;
                 home.remove()
             }
             Self::Given { url, database } => {
@@ -147,11 +144,7 @@ struct Home(PathBuf);
 
 impl Home {
     fn remove(&self) -> anyhow::Result<()> {
-        // For root the data may lie elsewhere, behind a link.
-        if let Ok(server) = self.0.join("postgres").canonicalize() {
-            remove_folder(&server)?;
-        }
-        remove_folder(&self.0)
+        Ok(krowoc_postgres::remove_home(&self.0)?)
     }
 }
 
@@ -160,13 +153,6 @@ impl Drop for Home {
         if let Err(error) = self.remove() {
             tracing::warn!(%error, "the measurement's database was not removed");
         }
-    }
-}
-
-fn remove_folder(folder: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| format!("removing {}", folder.display())),
-        _ => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ mod run;
 mod runs;
 mod schema;
 mod serve;
+mod torture;
 mod validate;
 mod version;
 mod why;
@@ -48,6 +49,11 @@ pub enum Command {
     Worker(worker::Worker),
     /// Measure what this machine does
     Bench(bench::Bench),
+    /// Do harm on purpose, and see whether a promise is broken
+    Torture(torture::Torture),
+    /// A process of `torture`
+    #[command(hide = true)]
+    TortureProcess(torture::TortureProcess),
     /// Summarize a document while its worker is killed halfway
     #[command(hide = true)]
     Demo(demo::Demo),
@@ -75,6 +81,8 @@ impl Command {
             Self::Serve(command) => command.run(config).await,
             Self::Worker(command) => command.run(config).await,
             Self::Bench(command) => command.run(config).await,
+            Self::Torture(command) => command.run(config).await,
+            Self::TortureProcess(command) => command.run(config).await,
             Self::Demo(command) => command.run(config).await,
             Self::Schema(command) => command.run(config),
             Self::Completions(command) => command.run(),

@@ -7,7 +7,7 @@ use crate::{
     signals::Signals,
 };
 use clap::Args;
-use krowoc_engine::maintenance::MaintenanceConfig;
+use krowoc_engine::{executor::StepKinds, maintenance::MaintenanceConfig};
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 #[derive(Args)]
@@ -23,7 +23,7 @@ processes may serve. SIGTERM and Ctrl-C stop it when the requests under way have
 pub struct Serve {
     /// Where to listen [default: KROWOC_BIND, else 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS:PORT")]
-    bind: Option<SocketAddr>,
+    pub bind: Option<SocketAddr>,
 }
 
 /// How often what nobody looks after is looked for: a third of the usual lease, as a worker does.
@@ -33,12 +33,17 @@ pub const MEASURE_EVERY: Duration = Duration::from_secs(15);
 
 impl Serve {
     pub async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
+        self.serve(config, config.step_kinds(), REAP_EVERY).await
+    }
+
+    /// With these kinds, looking that often for what nobody looks after.
+    pub async fn serve(self, config: &Config, kinds: StepKinds, reap_every: Duration) -> anyhow::Result<ExitCode> {
         let metrics = operations::measure()?;
         let server = operations::bind(self.bind.unwrap_or(config.bind), "--bind or KROWOC_BIND").await?;
-        let session = Session::open(config).await?;
+        let session = Session::open_with(config, kinds).await?;
         let mut signals = Signals::listen()?;
         let maintenance = session.engine.maintain(MaintenanceConfig {
-            reap_every: Some(REAP_EVERY),
+            reap_every: Some(reap_every),
             keep_runs: config.keep_runs,
             measure_every: Some(MEASURE_EVERY),
         });

@@ -11,10 +11,11 @@ use clap::Args;
 use futures::future::join_all;
 use krowoc_engine::{
     Engine,
+    executor::StepKinds,
     maintenance::MaintenanceConfig,
-    worker::{Worker as Running, WorkerConfig},
+    worker::{Stats, Worker as Running, WorkerConfig},
 };
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Args)]
@@ -29,25 +30,25 @@ workers. A second signal gives back at once. The exit code is 0 either way.")]
 pub struct Worker {
     /// A task queue to serve; may be given more than once, the more important first
     #[arg(long = "queue", value_name = "QUEUE", default_value = "default", value_parser = queue)]
-    queues: Vec<String>,
+    pub queues: Vec<String>,
     /// Steps in flight at once
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    concurrency: u32,
+    pub concurrency: u32,
     /// A step whose worker has been silent for this long goes to another
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = at_least_100ms)]
-    lease: Duration,
+    pub lease: Duration,
     /// How long steps in flight may take after a request to stop
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
-    drain: Duration,
+    pub drain: Duration,
     /// Tasks that record results, each with a connection of its own
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
-    completers: u8,
+    pub completers: u8,
     /// The worker's name in lists and logs [default: host and process]
     #[arg(long)]
-    name: Option<String>,
+    pub name: Option<String>,
     /// Where to serve health and metrics [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT")]
-    bind: Option<SocketAddr>,
+    pub bind: Option<SocketAddr>,
 }
 
 /// Leases are renewed at a third of their time, by statements that take some milliseconds.
@@ -60,14 +61,21 @@ fn at_least_100ms(text: &str) -> Result<Duration, String> {
 
 impl Worker {
     pub async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
+        self.work(config, config.step_kinds()).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// With these kinds, until a signal; gives what it has counted.
+    pub async fn work(self, config: &Config, kinds: StepKinds) -> anyhow::Result<Arc<Stats>> {
         let http = match self.bind {
             Some(address) => Some((operations::bind(address, "--bind").await?, operations::measure()?)),
             None => None,
         };
-        let session = Session::open(config).await?;
+        let session = Session::open_with(config, kinds).await?;
         let mut signals = Signals::listen()?;
         let within = self.drain;
         let worker = start(&session.engine, self.config()).await?;
+        let stats = worker.stats();
         let maintenance = session.engine.maintain(MaintenanceConfig { keep_runs: config.keep_runs, ..Default::default() });
         let operations = http.map(|(server, metrics)| Operations::start(server, session.engine.clone(), metrics));
         let signal = signals.next().await;
@@ -80,7 +88,7 @@ impl Worker {
             operations.stop().await?;
         }
         session.close().await?;
-        Ok(ExitCode::SUCCESS)
+        Ok(stats)
     }
 
     fn config(self) -> WorkerConfig {

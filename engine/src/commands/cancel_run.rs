@@ -4,6 +4,7 @@ use super::tries::Tries;
 use crate::{
     error::{Error, Result},
     executor::StepError,
+    fail_point::{self, Site},
     id::{RunId, Scope, ScopePath, WorkspaceId},
     lifecycle::{RunEvent, RunStatus},
     store::{
@@ -87,7 +88,7 @@ async fn try_stop(conn: &mut PgConnection, stop: &Stop) -> Result<Option<Cancell
     if in_flight > 0 {
         lanes::notify_stopped(&mut tx, run).await?;
     }
-    tx.commit().await?;
+    fail_point::around(Site::Stop, tx.commit()).await?;
     Ok(Some(Cancelled { status, in_flight }))
 }
 

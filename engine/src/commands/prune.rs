@@ -2,6 +2,7 @@
 
 use crate::{
     error::Result,
+    fail_point::{self, Site},
     id::{RunId, Scope},
     store::retention,
 };
@@ -31,7 +32,7 @@ pub async fn prune(conn: &mut PgConnection, scope: &Scope, age: Duration, batch:
         let runs = retention::lock_old(&mut tx, scope, age.as_secs_f64(), after, limit.min(RUNS)).await?;
         let Some(last) = runs.last().copied().map(RunId) else { return Ok(pruned) };
         let (rows, all) = retention::delete(&mut tx, &runs, limit).await?;
-        tx.commit().await?;
+        fail_point::around(Site::Prune, tx.commit()).await?;
         pruned.rows += rows.unsigned_abs();
         if all {
             pruned.runs += runs.len() as u64;

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     error::{Error, ErrorClass, Result},
     executor::StepError,
+    fail_point::{self, Side, Site},
     store::{holder::Claimant, lanes, rows::Lease, runs, workers},
     version::Versions,
 };
@@ -29,10 +30,12 @@ async fn take_over(conn: &mut PgConnection, versions: &Versions, worker: i32, le
     let mut reaped = 0;
     loop {
         let by = Claimant { worker, lease_s: lease.as_secs_f64() };
+        fail_point::reach(Site::TakeOver, Side::Before);
         let expired = lanes::take_expired(conn, BATCH, by.holder()).await?;
         if expired.is_empty() {
             return Ok(reaped);
         }
+        fail_point::reach(Site::TakeOver, Side::After);
         reaped += expired.len();
         let lost = lost(conn, versions, expired).await?;
         let mut done = Completed::default();

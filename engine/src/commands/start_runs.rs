@@ -3,6 +3,7 @@
 use crate::{
     definition::Problem,
     error::{Error, Result},
+    fail_point::{self, Site},
     id::{FrameIx, RunId, Scope, ScopePath, VersionId},
     lifecycle::{Counters, FrameState},
     payload::Payload,
@@ -250,7 +251,7 @@ async fn insert(
     by: Holder,
 ) -> Result<Vec<StartedRun>> {
     if p.blobs.is_empty() && p.timeouts.0.is_empty() && p.new.keys.is_none() {
-        runs::start(conn, scope, &p.new, mine, by).await?;
+        fail_point::around(Site::Start, runs::start(conn, scope, &p.new, mine, by)).await?;
         return Ok(p.ids().into_iter().map(|id| StartedRun { id, created: true }).collect());
     }
     let mut tx = conn.begin().await?;
@@ -269,7 +270,7 @@ async fn insert(
             _ => report.push(StartedRun { id, created: true }),
         }
     }
-    tx.commit().await?;
+    fail_point::around(Site::Start, tx.commit()).await?;
     Ok(report)
 }
 

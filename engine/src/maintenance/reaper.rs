@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 
 /// A worker that has been silent for this long was killed; its row goes. Many times longer than any heartbeat's interval.
 const SILENCE_S: f64 = 600.0;
-/// Whoever reaps holds what it took over for so long.
-const LEASE: Duration = Duration::from_secs(30);
+/// Whoever reaps holds what it took over for so many rounds, as a worker holds its steps for three heartbeats.
+const LEASE_ROUNDS: u32 = 3;
 /// Stands for a process that is no worker. Ids of workers begin at 1.
 const NO_WORKER: i32 = 0;
 
@@ -17,7 +17,7 @@ pub(super) async fn run(pool: PgPool, versions: Arc<Versions>, every: Duration) 
     let mut rounds = rounds(every);
     loop {
         rounds.tick().await;
-        let swept = async { sweep(&mut *pool.acquire().await?, &versions, NO_WORKER, LEASE).await };
+        let swept = async { sweep(&mut *pool.acquire().await?, &versions, NO_WORKER, every * LEASE_ROUNDS).await };
         if let Err(error) = swept.await {
             tracing::warn!(%error, "looking for expired leases failed; trying again");
         }

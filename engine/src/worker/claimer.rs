@@ -4,6 +4,7 @@ use super::shared::Shared;
 use crate::{
     commands::complete_attempts::Room,
     error::{Error, Result},
+    fail_point::{self, Side, Site},
     store::{
         holder::Holder,
         hot::{self, Claim},
@@ -104,6 +105,7 @@ struct Got {
 
 async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize, by: Holder) -> Result<Got> {
     let asked = Instant::now();
+    fail_point::reach(Site::Claim, Side::Before);
     let Claim { leased, left, due_in } = match shared.config.serves {
         Serves::Everything => shared.claimant().in_time(hot::claim(conn, &shared.queues, want, shared.chance(), by)).await?,
         Serves::OneRun => match shared.only.get() {
@@ -111,6 +113,9 @@ async fn claim(shared: &Shared, conn: &mut PgConnection, want: usize, by: Holder
             None => Claim::default(),
         },
     };
+    if !leased.is_empty() {
+        fail_point::reach(Site::Claim, Side::After);
+    }
     shared.stats.claims.fetch_add(1, Relaxed);
     shared.measures.claim_seconds.record(asked.elapsed().as_secs_f64());
     if !leased.is_empty() {

@@ -8,6 +8,7 @@ use crate::{
         give_way, is_permanent,
     },
     error::Result,
+    fail_point::{self, Side, Site},
     measures::Tally,
     store::{lanes, rows::Claimed},
 };
@@ -101,6 +102,9 @@ async fn put_back_unheard(shared: &Shared, conn: &mut Option<PgConnection>, reco
 /// After the commits: successors start, slots are freed, counters move.
 fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64], asked: Instant) {
     let kept = done.continued.len() + done.leased.len();
+    if kept > 0 {
+        fail_point::reach(Site::GoOn, Side::Before);
+    }
     for Continued { lease, version, inputs, state } in done.continued {
         shared.dispatch(lease, version, state, inputs, asked);
     }
@@ -110,6 +114,9 @@ fn go_on(shared: &Shared, done: Completed, slots: usize, numbers: &[u64], asked:
             // Not reachable: an item of the same version was completed here. Its lease would expire.
             None => tracing::error!(run = %lease.run, "a map goes on whose version is unknown here"),
         }
+    }
+    if kept > 0 {
+        fail_point::reach(Site::GoOn, Side::After);
     }
     for number in numbers {
         shared.flights.land(*number);

@@ -4,6 +4,7 @@
 use super::{reconnect::Reconnect, shared::Shared};
 use crate::{
     error::Result,
+    fail_point::{self, Site},
     listener::{Hint, Listener},
     maintenance::reaper,
     patience::within,
@@ -102,7 +103,7 @@ async fn renew(shared: &Shared, conn: &mut PgConnection, patience: Duration) -> 
     let (numbers, held): (Vec<u64>, Vec<HeldLane>) = shared.flights.due_renewals(shared.config.lease / 6).into_iter().unzip();
     for (numbers, held) in numbers.chunks(BATCH).zip(held.chunks(BATCH)) {
         let at = Instant::now();
-        let found = within(patience, lanes::renew(conn, held, shared.claimant().lease_s)).await?;
+        let found = within(patience, fail_point::around(Site::Renew, lanes::renew(conn, held, shared.claimant().lease_s))).await?;
         for (number, found) in numbers.iter().zip(found) {
             match found {
                 Renewal::Renewed => shared.flights.renewed(*number, at),

@@ -5,6 +5,7 @@ use super::{Batch, Completed, Decided, Decision, Expansion, Inputs, NoRoom, Room
 use crate::{
     definition::{Action, MapPlan},
     error::{Error, Result},
+    fail_point::{self, Site},
     id::StepIx,
     lifecycle::Counters,
     payload::Payload,
@@ -22,7 +23,7 @@ use std::time::Duration;
 pub(super) async fn expand(conn: &mut PgConnection, batch: &mut Batch, by: Claimant, room: &dyn Room, done: &mut Completed) -> Result<()> {
     while let Some(d) = batch.expansions.last() {
         let holder = by.holder();
-        let applied = match apply(conn, d, holder, room).await {
+        let applied = match fail_point::around(Site::Expand, apply(conn, d, holder, room)).await {
             Ok(applied) => applied,
             Err(e) => {
                 done.unheard.push(holder.token);

@@ -5,6 +5,7 @@ use super::{Batch, Completed, Decided, Decision, Planner, Room, ScopeCache, cach
 use crate::{
     commands::finish_stopped,
     error::{Error, Result},
+    fail_point::{self, Site},
     id::{RunId, ScopePath},
     store::{
         bundles,
@@ -110,7 +111,7 @@ async fn in_one_transaction(
     }
     let leased = planner.apply_in(&mut tx).await?;
     let stopped = stop(&mut tx, &aborting, by).await?;
-    tx.commit().await?;
+    fail_point::around(Site::CompleteLocked, tx.commit()).await?;
     Ok(Applied { held: held.len(), stopped, leased })
 }
 

@@ -3,6 +3,7 @@
 use super::{Batch, Completed, Decided, Decision, Wake, decide::Wait, expand};
 use crate::{
     error::{Error, Result},
+    fail_point::{self, Site},
     lifecycle::Counters,
     store::{
         holder::{Claimant, Holder},
@@ -26,7 +27,7 @@ pub(super) async fn reschedule(conn: &mut PgConnection, batch: &mut Batch, by: C
             push(&mut r, d, wait)?;
         }
     }
-    let accepted = by.in_time(hot::reschedule(conn, &r, by.worker)).await?;
+    let accepted = by.in_time(fail_point::around(Site::Reschedule, hot::reschedule(conn, &r, by.worker))).await?;
     done.commits += 1;
     for (at, d) in std::mem::take(&mut batch.waits).into_iter().enumerate() {
         match (&d.decision, accepted.contains(&at)) {

@@ -11,6 +11,7 @@ mod tests;
 use super::tries::Tries;
 use crate::{
     error::{Error, Result},
+    fail_point::{self, Site},
     id::{RunId, Scope, ScopePath},
     store::{
         dead_letters::{self, Letter},
@@ -124,7 +125,7 @@ async fn in_run(
     }
     if outcomes.values().any(|o| matches!(o, Redrive::Redriven)) {
         reopening.save(&mut tx).await?;
-        tx.commit().await?;
+        fail_point::around(Site::Redrive, tx.commit()).await?;
     }
     Ok(Some(outcomes))
 }

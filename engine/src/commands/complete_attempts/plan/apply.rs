@@ -3,6 +3,7 @@
 use super::{Continued, Planner};
 use crate::{
     commands::complete_attempts::{Completed, ScopeCache},
+    fail_point::{self, Site},
     store::{
         hot,
         rows::{Claimed, Lease},
@@ -22,11 +23,12 @@ impl Planner<'_> {
     /// Applies everything in one transaction; what it leased to the caller comes back.
     pub async fn apply(&self, conn: &mut PgConnection) -> Result<Vec<Claimed>, sqlx::Error> {
         if self.extras.is_empty() {
-            return hot::complete(conn, &self.transition, self.by).await;
+            let site = if self.transition.bundles.is_empty() { Site::Complete } else { Site::CompleteBundled };
+            return fail_point::around(site, hot::complete(conn, &self.transition, self.by)).await;
         }
         let mut tx = conn.begin().await?;
         let leased = self.apply_in(&mut tx).await?;
-        tx.commit().await?;
+        fail_point::around(Site::CompleteMore, tx.commit()).await?;
         Ok(leased)
     }
 

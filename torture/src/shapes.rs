@@ -1,15 +1,18 @@
 //! Workflows of every shape over `ledger` steps. Each step says how many outputs of others it must see (`expects`).
 
 /// A workflow and what it comes to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
+    /// The file.
     pub text: &'static str,
     /// `ledger` steps that succeed, items included.
     pub steps: usize,
+    /// How its run ends.
     pub status: &'static str,
 }
 
-const CHAIN: Shape = Shape {
+/// One step after the other.
+pub const CHAIN: Shape = Shape {
     steps: 6,
     status: "succeeded",
     text: "
@@ -26,7 +29,8 @@ output: ${{ steps.f.output }}
 ",
 };
 
-const FAN: Shape = Shape {
+/// One, many side by side, one again, and one that is left out.
+pub const FAN: Shape = Shape {
     steps: 10,
     status: "succeeded",
     text: "
@@ -51,7 +55,8 @@ output: ${{ steps.last.output }}
 ",
 };
 
-const BARE_MAP: Shape = Shape {
+/// A map whose items are one step.
+pub const BARE_MAP: Shape = Shape {
     steps: 14,
     status: "succeeded",
     text: "
@@ -173,7 +178,7 @@ output: ${{ steps.never.output }}
 ",
 };
 
-/// All.
+/// Those that come to their end whatever is done to them.
 pub const SHAPES: [Shape; 8] = [CHAIN, FAN, BARE_MAP, ITEMS_OF_SEVERAL_STEPS, NESTED_MAP, RETRIES, LARGE, FAILING];
 
 /// Never ends by itself.
@@ -225,6 +230,26 @@ steps:
 output: ${{ steps.last.output }}
 ",
 };
+
+/// The same without a map that could tolerate what is left behind, for when workers die: a lost attempt is one of those that fail.
+pub const MENDED_CHAIN: Shape = Shape {
+    steps: 3,
+    status: "succeeded",
+    text: "
+krowoc: v1
+name: mended-chain
+defaults:
+  retry: { attempts: 2, backoff: { kind: constant, initial: 10ms, max: 10ms, jitter: none } }
+steps:
+  a: { ledger: { ms: 2, expects: 0, seed: '${{ input.seed }}' } }
+  bad: { ledger: { ms: 2, expects: 1, fail_first: 2, in: ['${{ steps.a.output }}'] } }
+  last: { ledger: { ms: 2, expects: 2, in: ['${{ steps.bad.output }}', '${{ steps.a.output }}'] } }
+output: ${{ steps.last.output }}
+",
+};
+
+/// Those that fail until they are redriven.
+pub const UNTIL_REDRIVEN: [Shape; 2] = [MENDED, MENDED_CHAIN];
 
 /// Long enough for others to be at it when a frozen worker goes on.
 pub const SLOW: Shape = Shape {

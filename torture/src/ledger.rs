@@ -1,6 +1,7 @@
 //! The effect ledger: a file outside the engine to which the steps of all worker processes append what they do. It is what the outside
 //! world would have seen, whatever the database says afterwards.
 
+use anyhow::{Context, Result};
 use krowoc_engine::{
     ErrorClass, RunId,
     executor::{StepContext, StepError, StepKind, StepOutput},
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{
     fs::{File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,6 +20,7 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
+    /// It began.
     Start,
     /// It brought an output.
     End,
@@ -31,22 +33,28 @@ pub enum Event {
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
+    /// What happened.
     pub event: Event,
+    /// When, by [`now_us`].
     pub at_us: i64,
+    /// In which process.
     pub pid: u32,
+    /// In which run.
     pub run: RunId,
+    /// To which step.
     pub path: String,
+    /// In which attempt.
     pub attempt: u32,
     /// The configuration of a start, the output of an end.
     #[serde(default)]
     pub value: Value,
 }
 
-/// Microseconds on the clock that all processes of the machine share.
-#[expect(clippy::disallowed_methods, reason = "the ledger is outside the engine: its clock must not be the database's")]
+/// Microseconds on the clock that all processes of the machine share and that nobody can set; asked of the kernel itself, since a scenario
+/// puts another clock before the C library's.
 pub fn now_us() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    now.as_micros() as i64
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
 }
 
 /// Long paddings become their length, so that lines stay short; payloads are compared in this form.
@@ -67,9 +75,10 @@ pub struct LedgerKind {
 }
 
 impl LedgerKind {
-    pub fn open(path: &Path) -> Self {
-        let file = OpenOptions::new().create(true).append(true).open(path).expect("the ledger opens");
-        Self { file: Arc::new(file) }
+    /// Appends to this file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path).context("the ledger can't be opened")?;
+        Ok(Self { file: Arc::new(file) })
     }
 
     fn write(&self, context: &StepContext, event: Event, value: Value) {
@@ -83,8 +92,13 @@ impl LedgerKind {
             value,
         };
         // One write per line, and the line's break in front: what a kill cuts off spoils no other process's line.
-        let line = format!("\n{}", serde_json::to_string(&entry).expect("JSON"));
-        (&*self.file).write_all(line.as_bytes()).expect("the ledger takes a line");
+        let line = serde_json::to_string(&entry).map_err(io::Error::other);
+        let written = line.and_then(|line| (&*self.file).write_all(format!("\n{line}").as_bytes()));
+        if let Err(error) = written {
+            // Whatever happens without a witness would be taken for a fault of the engine.
+            tracing::error!(%error, "the ledger takes no line");
+            std::process::abort();
+        }
     }
 }
 
@@ -134,7 +148,7 @@ impl StepKind for LedgerKind {
         tokio::time::sleep(Duration::from_millis(config["ms"].as_u64().unwrap_or(0))).await;
         if u64::from(context.attempt) <= config["fail_first"].as_u64().unwrap_or(0) {
             running.end(Event::Failed, Value::Null);
-            return Err(StepError::new(ErrorClass::ServerError, "as the test wants"));
+            return Err(StepError::new(ErrorClass::ServerError, "as the workflow wants"));
         }
         // The nonce tells executions of one step apart: a successor must have seen the one that was recorded.
         let mut output = json!({ "path": context.path, "attempt": context.attempt, "nonce": uuid::Uuid::new_v4() });
@@ -153,18 +167,20 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn at(path: PathBuf) -> Self {
-        LedgerKind::open(&path);
-        Self { path, read: 0 }
+    /// Makes it where it is not.
+    pub fn at(path: PathBuf) -> Result<Self> {
+        LedgerKind::open(&path)?;
+        Ok(Self { path, read: 0 })
     }
 
+    /// Its file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Everything, and how many lines were cut off by a kill.
-    pub fn entries(&self) -> (Vec<Entry>, usize) {
-        let text = std::fs::read_to_string(&self.path).expect("the ledger is text");
+    pub fn entries(&self) -> Result<(Vec<Entry>, usize)> {
+        let text = std::fs::read_to_string(&self.path).context("the ledger can't be read")?;
         let (mut entries, mut torn) = (vec![], 0);
         for line in text.lines().filter(|l| !l.is_empty()) {
             match serde_json::from_str(line) {
@@ -172,16 +188,16 @@ impl Ledger {
                 Err(_) => torn += 1,
             }
         }
-        (entries, torn)
+        Ok((entries, torn))
     }
 
     /// The process of the latest end that was written since the last call.
-    pub fn latest_end(&mut self) -> Option<u32> {
-        let mut file = File::open(&self.path).expect("the ledger opens");
-        file.seek(SeekFrom::Start(self.read)).expect("it seeks");
+    pub fn latest_end(&mut self) -> Result<Option<u32>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.read))?;
         let mut text = String::new();
-        file.read_to_string(&mut text).expect("the ledger is text");
+        file.read_to_string(&mut text)?;
         self.read += text.len() as u64;
-        text.lines().rev().filter_map(|l| serde_json::from_str::<Entry>(l).ok()).find(|e| e.event == Event::End).map(|e| e.pid)
+        Ok(text.lines().rev().filter_map(|l| serde_json::from_str::<Entry>(l).ok()).find(|e| e.event == Event::End).map(|e| e.pid))
     }
 }
