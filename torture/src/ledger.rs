@@ -37,6 +37,8 @@ pub struct Entry {
     pub event: Event,
     /// When, by [`now_us`].
     pub at_us: i64,
+    /// When, as the process itself would have said.
+    pub wall_us: i64,
     /// In which process.
     pub pid: u32,
     /// In which run.
@@ -55,6 +57,13 @@ pub struct Entry {
 pub fn now_us() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
+}
+
+/// Microseconds since 1970 on the clock of this process, which may have been put wrong on purpose.
+#[expect(clippy::disallowed_methods, reason = "the engine must not read it; the judge wants to know what it would have read")]
+pub fn wall_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or_else(|before| -(before.duration().as_micros() as i64), |since| since.as_micros() as i64)
 }
 
 /// Long paddings become their length, so that lines stay short; payloads are compared in this form.
@@ -85,6 +94,7 @@ impl LedgerKind {
         let entry = Entry {
             event,
             at_us: now_us(),
+            wall_us: wall_us(),
             pid: std::process::id(),
             run: context.run,
             path: context.path.clone(),

@@ -19,6 +19,7 @@ pub mod load;
 pub mod process;
 pub mod recovery;
 pub mod report;
+mod retire;
 mod run;
 pub mod scenario;
 mod scenarios;

@@ -52,7 +52,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
     PROGRAMS.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
 
-/// Where a library is: below one of the system's folders, or in one of those inside it.
+/// Where a library is: below one of the system's folders, or in one of those inside it. The file may have a folder in front.
 pub fn library(file: &str) -> Option<PathBuf> {
     let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
     let inside = folders.iter().flat_map(|folder| folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path()));

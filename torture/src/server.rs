@@ -47,11 +47,12 @@ struct Held {
 }
 
 /// What a cluster is started with beside this project's usual settings.
-pub const SETTINGS: [(&str, &str); 2] = [
+const SETTINGS: &[(&str, &str)] = &[
     // Databases come and go; their statistics need no hurry.
     ("autovacuum_naptime", "60s"),
-    // More than that a recovery would have to read.
-    ("max_wal_size", "256MB"),
+    // After a crash PostgreSQL has everything written to the disk, and asks for it file by file unless it may ask for all at once: seconds.
+    #[cfg(target_os = "linux")]
+    ("recovery_init_sync_method", "syncfs"),
 ];
 
 impl Cluster {

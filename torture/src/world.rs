@@ -15,7 +15,7 @@ use krowoc_engine::{
     definition::{Problem, PromptSource, PromptVersion, Source, compile},
     executor::StepKinds,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
 use std::{
     collections::{HashMap, HashSet},
@@ -23,6 +23,9 @@ use std::{
     time::{Duration, Instant},
 };
 use uuid::Uuid;
+
+/// How long a process may take to begin.
+pub const BEGINS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A run that was accepted.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +166,14 @@ impl World {
         Ok(())
     }
 
+    /// Waits until all workers have begun to work.
+    pub async fn workers_ready(&mut self) -> Result<()> {
+        for worker in &mut self.workers {
+            worker.ready(BEGINS_WITHIN).await?;
+        }
+        Ok(())
+    }
+
     /// Kills a worker and starts another.
     pub fn replace_worker(&mut self, at: usize) -> Result<()> {
         self.workers.swap_remove(at).kill()?;
@@ -192,10 +203,16 @@ impl World {
 
     /// A request for a run of a shape, with a key of its own where it may have to be repeated.
     pub async fn request(&mut self, shape: Shape, key: Key) -> Result<(StartRun, Accepted)> {
+        self.request_with(shape, key, json!({})).await
+    }
+
+    /// The same with more in its input, an object.
+    pub async fn request_with(&mut self, shape: Shape, key: Key, mut input: Value) -> Result<(StartRun, Accepted)> {
         let version = self.version(shape).await?;
         self.seeds += 1;
         let idempotency_key = (key == Key::Own).then(|| format!("key-{}", self.seeds));
-        let input = Payload::from(&json!({ "seed": self.seeds }));
+        input["seed"] = json!(self.seeds);
+        let input = Payload::from(&input);
         let accepted = Accepted { shape, seed: self.seeds, cancel: Cancel::None };
         Ok((StartRun { version, input, idempotency_key, priority: 0, trigger: "torture".into() }, accepted))
     }
@@ -203,7 +220,12 @@ impl World {
     /// Starts a run of each shape in one slice.
     pub async fn start(&mut self, shapes: &[Shape]) -> Result<Vec<RunId>> {
         let (requests, accepted) = self.requests(shapes, Key::None).await?;
-        let started = self.engine.start_runs(&self.scope, &requests, None).await?;
+        self.submit(&requests, accepted).await
+    }
+
+    /// Starts the runs of these requests in one slice.
+    pub async fn submit(&mut self, requests: &[StartRun], accepted: Vec<Accepted>) -> Result<Vec<RunId>> {
+        let started = self.engine.start_runs(&self.scope, requests, None).await?;
         let ids: Vec<RunId> = started.iter().map(|s| s.id).collect();
         self.runs.extend(ids.iter().copied().zip(accepted));
         Ok(ids)

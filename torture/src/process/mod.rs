@@ -25,6 +25,9 @@ pub const COMMAND: &str = "torture-process";
 /// How long a process may take to stop in good order.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
+/// What `krowoc worker` and `krowoc serve` log when they begin.
+const READY: [&str; 2] = ["worker ready", "serving HTTP"];
+
 /// A process under way. Dropping it kills it.
 pub struct Process {
     child: Child,
@@ -44,7 +47,7 @@ impl Process {
         let (said, log) = (file("out"), file("log"));
         let mut child = Command::new(executable)
             .arg(COMMAND)
-            .env("KROWOC_LOG", "warn")
+            .env("KROWOC_LOG", "warn,krowoc=info")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(File::create(&said).context("a process's output")?)
@@ -66,6 +69,23 @@ impl Process {
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
+    }
+
+    /// Has it begun to work, as a worker or server says in its log?
+    pub fn is_ready(&self) -> bool {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        READY.iter().any(|words| log.contains(words))
+    }
+
+    /// Waits until it is.
+    pub async fn ready(&mut self, within: Duration) -> Result<()> {
+        let until = Instant::now() + within;
+        while !self.is_ready() {
+            let ended = self.ended()?;
+            ensure!(ended.is_none() && Instant::now() < until, "{} has not begun within {within:?}: {}", self.name, self.last_words());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
     }
 
     /// SIGKILL; gives the moment. One that has just ended by itself is as dead.

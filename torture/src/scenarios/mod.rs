@@ -2,6 +2,7 @@
 //! (docs/reliability.md).
 
 mod cancels;
+mod clocks;
 mod commits;
 mod dead_letters;
 mod freezes;
@@ -17,6 +18,7 @@ pub const SCENARIOS: &[Scenario] = &[
     commits::SCENARIO,
     freezes::SCENARIO,
     restarts::SCENARIO,
+    clocks::SCENARIO,
     cancels::SCENARIO,
     idempotency::SCENARIO,
     dead_letters::SCENARIO,

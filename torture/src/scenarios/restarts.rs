@@ -10,7 +10,7 @@ use crate::{
     scenario::{Need, Scenario},
     shapes::{SHAPES, Shape},
     verify::verify,
-    world::World,
+    world::{BEGINS_WITHIN, World},
 };
 use anyhow::{Context, Result};
 use futures::FutureExt;
@@ -35,7 +35,10 @@ async fn run(arena: &mut Arena) -> Result<()> {
     for _ in 0..2 {
         world.add_worker()?;
     }
-    let server = world.start_process(world.server(None), None)?;
+    let mut server = world.start_process(world.server(None), None)?;
+    // A process whose database is away when it starts ends, for whoever looks after processes to start again; that is not what is tested.
+    world.workers_ready().await?;
+    server.ready(BEGINS_WITHIN).await?;
     let cluster = arena.server.cluster().context("a cluster of our own")?.clone();
     while restarted.get() < restarts {
         let crash = Instant::now() + Duration::from_millis(arena.dice.between(100, 500));
@@ -50,7 +53,7 @@ async fn run(arena: &mut Arena) -> Result<()> {
         while !restart.is_finished() {
             let shapes: Vec<Shape> = (0..2).map(|_| *arena.dice.pick(&SHAPES)).collect();
             cut_off.add(world.start_until_acknowledged(&shapes, Duration::from_secs(30)).await? as u64);
-            tokio::time::sleep(Duration::from_millis(arena.dice.below(40))).await;
+            tokio::time::sleep(Duration::from_millis(arena.dice.below(100))).await;
         }
         restart.await??;
         restarted.add(1);

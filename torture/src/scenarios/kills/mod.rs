@@ -10,7 +10,6 @@
 
 mod jobs;
 mod plans;
-mod retire;
 mod slot;
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     findings::{Count, Figure},
     load::Load,
     recovery::{Seen, Watch},
+    retire,
     scenario::Scenario,
     shapes::{self, MENDED_CHAIN, SLOW, Shape},
     verify::{Found, verify},
@@ -105,11 +105,7 @@ async fn kill(arena: &mut Arena, world: &mut World, plans: &mut Plans, deaths: &
 /// A last server removes what is to be removed; nothing of it may be left then.
 async fn prune_what_is_left(world: &mut World) -> Result<()> {
     let server = world.start_process(world.server(Some(KEEP_RUNS)), None)?;
-    let until = Instant::now() + Duration::from_secs(30);
-    while retire::left(world).await? > 0 {
-        ensure!(Instant::now() < until, "retention leaves {} runs", retire::left(world).await?);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    retire::until_gone(world, Duration::from_secs(30)).await?;
     server.stop().await?;
     for remains in retire::remains(world).await? {
         world.findings().violation(remains);

@@ -4,11 +4,12 @@ use super::{
     Deaths,
     jobs::{Jobs, Task},
     plans::{Kind, Plan, Plans},
-    retire,
 };
 use crate::{
     dice::Dice,
     process::{FailPoint, Process, was_killed},
+    retire,
+    shapes::FAN,
     world::World,
 };
 use anyhow::{Result, bail};
@@ -25,7 +26,9 @@ pub struct Slot {
     pub kind: Kind,
     pub process: Process,
     plan: Option<Plan>,
+    /// Since when it works, or is there where it does not say so.
     since: Instant,
+    ready: bool,
 }
 
 /// What a look at it has found.
@@ -49,7 +52,7 @@ impl Slot {
         let started = match kind {
             Kind::Worker => Some(world.start_process(world.worker(), dies)?),
             Kind::Server => {
-                let pruned = retire::some(world).await?;
+                let pruned = retire::some(world, FAN).await?;
                 let possible = pruned > 0 || dies.is_none_or(|at| at.point.site != Site::Prune);
                 if possible { Some(world.start_process(world.server(Some(KEEP_RUNS)), dies)?) } else { None }
             }
@@ -57,7 +60,7 @@ impl Slot {
             Kind::Client => client(world, jobs, dies, dice).await?,
         };
         match (started, plan) {
-            (Some(process), plan) => Ok(Some(Self { kind, process, plan, since: Instant::now() })),
+            (Some(process), plan) => Ok(Some(Self::new(kind, process, plan))),
             (None, Some(plan)) => {
                 plans.later(kind, plan);
                 let process = match kind {
@@ -70,10 +73,14 @@ impl Slot {
                     _ => world.start_process(world.server(Some(KEEP_RUNS)), None)?,
                 };
                 // Soon there is something to do.
-                Ok(Some(Self { kind, process, plan: None, since: Instant::now() }))
+                Ok(Some(Self::new(kind, process, None)))
             }
             (None, None) => Ok(None),
         }
+    }
+
+    fn new(kind: Kind, process: Process, plan: Option<Plan>) -> Self {
+        Self { kind, process, plan, since: Instant::now(), ready: kind == Kind::Client }
     }
 
     /// Is it to die?
@@ -94,8 +101,14 @@ impl Slot {
             }
             return Ok(Look::Gone);
         }
+        if !self.ready {
+            self.ready = self.process.is_ready();
+            if self.ready {
+                self.since = Instant::now();
+            }
+        }
         match self.plan {
-            Some(Plan::After(ms)) if self.since.elapsed() >= Duration::from_millis(ms) => {
+            Some(Plan::After(ms)) if self.ready && self.since.elapsed() >= Duration::from_millis(ms) => {
                 self.plan = None;
                 let at = self.process.kill()?;
                 deaths.at_random(self, at);

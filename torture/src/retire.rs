@@ -1,19 +1,19 @@
 //! Runs that retention is to remove: dated back, since nobody waits a day here. From then on each is there with everything, or not at all.
 
 use crate::{
-    shapes,
+    shapes::Shape,
     world::{Cancel, World},
 };
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use krowoc_engine::RunId;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const AT_ONCE: usize = 4;
 
-/// Dates a few ended runs back; gives how many are there to be removed now.
-pub async fn some(world: &mut World) -> Result<u64> {
-    let known: Vec<Uuid> =
-        world.runs.iter().filter(|(_, a)| a.shape == shapes::FAN && a.cancel == Cancel::None).map(|(id, _)| id.0).collect();
+/// Dates a few ended runs of a shape back; gives how many are there to be removed now.
+pub async fn some(world: &mut World, shape: Shape) -> Result<u64> {
+    let known: Vec<Uuid> = world.runs.iter().filter(|(_, a)| a.shape == shape && a.cancel == Cancel::None).map(|(id, _)| id.0).collect();
     let dated: Vec<Uuid> = sqlx::query_scalar(
         "UPDATE krowoc.run SET created_at = created_at - interval '1 day', finished_at = finished_at - interval '1 day'
          WHERE id IN (SELECT id FROM krowoc.run WHERE status = 'succeeded' AND id = ANY ($1) ORDER BY id LIMIT $2) RETURNING id",
@@ -27,6 +27,16 @@ pub async fn some(world: &mut World) -> Result<u64> {
         world.retired.insert(RunId(id));
     }
     left(world).await
+}
+
+/// Waits until nothing is left to be removed: a server must be about that has just started.
+pub async fn until_gone(world: &World, limit: Duration) -> Result<()> {
+    let until = Instant::now() + limit;
+    while left(world).await? > 0 {
+        ensure!(Instant::now() < until, "retention leaves {} runs", left(world).await?);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 /// How many of them are there still.
