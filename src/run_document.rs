@@ -136,7 +136,7 @@ impl RunDocument {
         for attempt in &self.failed_attempts[left_out..] {
             let at = attempt.finished_at.with_timezone(&Local).format("%H:%M:%S");
             let why = attempt.error.as_ref().map(|error| format!(" {}: {}", error.class, excerpt(&error.message, 160))).unwrap_or_default();
-            lines.push(format!("  {at} {} attempt {} {}{why}", clean(&attempt.path), attempt.attempt, clean(&attempt.status)));
+            lines.push(format!("  {at} {} attempt {} {}{why}", clean(&attempt.path), attempt.attempt, attempt.status));
         }
         lines
     }

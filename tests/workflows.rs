@@ -155,7 +155,7 @@ async fn a_bad_day_is_retried_waited_out_dead_lettered_and_redriven() {
     assert_eq!(bench.ended(run.id).await, "failed");
     let mut conn = bench.conn().await;
     let made = |all: &[attempts::AttemptView], path: &str| -> Vec<String> {
-        all.iter().filter(|a| a.path == path).map(|a| a.status.clone()).collect()
+        all.iter().filter(|a| a.path == path).map(|a| a.status.to_string()).collect()
     };
     let before = attempts::attempts(&mut conn, &bench.scope, run.id, &run.dag, None, 1000).await.expect("attempts");
     assert_eq!(made(&before, "overloaded"), ["failed", "failed", "succeeded"]);

@@ -1,8 +1,15 @@
-//! Krowoc's HTTP surface. It turns requests into the engine's commands and queries, and owns no durable state.
+//! Krowoc's HTTP surface: REST and GraphQL over the same [`views`]. It turns requests into the engine's commands and queries, and owns no
+//! durable state.
 
+pub mod correlation;
 pub mod health;
 pub mod metrics;
+pub mod problem;
 pub mod server;
+mod state;
+pub mod views;
+
+pub use state::{Api, Caller};
 
 use poem::{EndpointExt, IntoEndpoint, Route};
 use std::sync::Arc;

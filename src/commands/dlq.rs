@@ -250,7 +250,7 @@ fn page(detail: &LetterDetail) -> Vec<String> {
     for attempt in &detail.history {
         let error = attempt.error.as_ref().map(|error| format!(" {}: {}", error.class, clean(&error.message))).unwrap_or_default();
         let took = span(attempt.duration_ms.into());
-        lines.push(format!("  {} {} {} after {took}{error}", attempt.attempt, at(attempt.started_at), clean(&attempt.status)));
+        lines.push(format!("  {} {} {} after {took}{error}", attempt.attempt, at(attempt.started_at), attempt.status));
     }
     if letter.state == LetterState::Open {
         lines.push(remedy::line([letter.class], &letter.id.to_string()));

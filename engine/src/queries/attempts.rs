@@ -3,15 +3,64 @@
 use super::{header, keys, parse};
 use crate::{
     definition::Dag,
-    error::{ErrorClass, Result},
+    error::{Error, ErrorClass, Result},
     executor::{StepError, Usage},
     id::{RunId, Scope, ScopePath, StepIx},
     path::StepPath,
     store::rows::Lease,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use std::fmt;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptStatus {
+    /// With a result.
+    Succeeded,
+    /// With the decision that there is nothing to do.
+    Skipped,
+    /// With a failure.
+    Failed,
+    /// A limit outside said when to come back; it does not count.
+    Deferred,
+    /// Its worker vanished.
+    Lost,
+    /// Its run was stopped.
+    Cancelled,
+    /// Its worker gave it back unfinished; it does not count.
+    Released,
+}
+
+impl AttemptStatus {
+    /// The name in database and API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+            Self::Deferred => "deferred",
+            Self::Lost => "lost",
+            Self::Cancelled => "cancelled",
+            Self::Released => "released",
+        }
+    }
+
+    fn of(name: &str) -> Result<Self> {
+        [Self::Succeeded, Self::Skipped, Self::Failed, Self::Deferred, Self::Lost, Self::Cancelled, Self::Released]
+            .into_iter()
+            .find(|status| status.name() == name)
+            .ok_or_else(|| Error::Internal(format!("unknown attempt status `{name}`")))
+    }
+}
+
+impl fmt::Display for AttemptStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// An attempt that has ended.
 #[derive(Serialize, Clone, Debug)]
@@ -20,8 +69,8 @@ pub struct AttemptView {
     pub path: String,
     /// Its number, from 1.
     pub attempt: u32,
-    /// `succeeded`, `skipped`, `failed`, `deferred`, `lost`, `cancelled`, `released`.
-    pub status: String,
+    /// How it ended.
+    pub status: AttemptStatus,
     /// The class of its failure.
     pub class: Option<ErrorClass>,
     /// Its failure.
@@ -119,7 +168,7 @@ async fn load(conn: &mut PgConnection, run: RunId, step: Option<(&ScopePath, Ste
             let view = AttemptView {
                 path: String::new(),
                 attempt: r.attempt.unsigned_abs(),
-                status: r.status,
+                status: AttemptStatus::of(&r.status)?,
                 class: error.as_ref().map(|e| e.class),
                 error,
                 started_at: r.finished_at - TimeDelta::milliseconds(r.duration_ms.into()),

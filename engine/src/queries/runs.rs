@@ -54,6 +54,13 @@ impl RunState {
     }
 }
 
+impl From<RunStatus> for RunState {
+    /// Of a run that has been touched, as one has that a command was applied to.
+    fn from(status: RunStatus) -> Self {
+        Self::of(status, false)
+    }
+}
+
 /// A run without its payloads.
 #[derive(Serialize, Clone, Debug)]
 pub struct RunView {

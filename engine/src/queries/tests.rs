@@ -140,7 +140,7 @@ async fn a_map_shows_its_items_by_key_and_page() {
         [("m.s", 3, 3, 1, 3, Some(11)), ("m.u", 3, 2, 0, 2, None)]
     );
     let tried = attempts(&mut d.conn, &d.scope, run, &version.dag, Some(&path("m[k1].s")), 9).await.expect("attempts");
-    assert_eq!(tried.iter().map(|a| (a.path.as_str(), a.attempt, a.status.as_str())).collect::<Vec<_>>(), [("m[k1].s", 1, "failed")]);
+    assert_eq!(tried.iter().map(|a| (a.path.as_str(), a.attempt, a.status.name())).collect::<Vec<_>>(), [("m[k1].s", 1, "failed")]);
     d.done().await;
 }
 
@@ -176,9 +176,9 @@ async fn failed_attempts_are_found_behind_any_number_of_others() {
     let (run, version) = d.start(KEYED).await;
     d.drain().await;
     let latest = attempts(&mut d.conn, &d.scope, run, &version.dag, None, 2).await.expect("attempts");
-    assert!(latest.iter().all(|a| a.status == "succeeded"), "{latest:?}");
+    assert!(latest.iter().all(|a| a.status.name() == "succeeded"), "{latest:?}");
     let failed = without_result(&mut d.conn, &d.scope, run, &version.dag, 2).await.expect("attempts");
-    assert_eq!(failed.iter().map(|a| (a.path.as_str(), a.status.as_str())).collect::<Vec<_>>(), [("m[k0].s", "failed")]);
+    assert_eq!(failed.iter().map(|a| (a.path.as_str(), a.status.name())).collect::<Vec<_>>(), [("m[k0].s", "failed")]);
     d.done().await;
 }
 

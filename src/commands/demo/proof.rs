@@ -2,7 +2,7 @@
 
 use super::Run;
 use anyhow::ensure;
-use krowoc_engine::queries::attempts::{self, AttemptView};
+use krowoc_engine::queries::attempts::{self, AttemptStatus, AttemptView};
 
 /// More attempts than the demo can make.
 const ALL: i64 = 10_000;
@@ -65,7 +65,7 @@ impl Proof {
 const SLACK: usize = 4;
 
 fn is_answer(attempt: &AttemptView) -> bool {
-    attempt.status == "succeeded" && attempt.usage.is_some()
+    attempt.status == AttemptStatus::Succeeded && attempt.usage.is_some()
 }
 
 async fn load(run: &Run) -> anyhow::Result<Vec<AttemptView>> {

@@ -60,7 +60,7 @@ async fn a_step_that_fails_again_can_be_redriven_again() {
     assert_eq!(status(&mut d, run).await, RunState::Succeeded);
     let id = letter(&mut d, "b").await;
     let shown = dead_letters::show(&mut d.conn, &d.scope, id).await.expect("a letter");
-    let history_of: Vec<_> = shown.history.iter().map(|a| (a.attempt, a.status.as_str())).collect();
+    let history_of: Vec<_> = shown.history.iter().map(|a| (a.attempt, a.status.name())).collect();
     assert_eq!(history_of, [(1, "failed"), (2, "failed"), (3, "succeeded")]);
     history(&mut d, run, &version).await;
     d.done().await;
