@@ -7,6 +7,9 @@ use krowoc_engine::executor::StepKinds;
 use krowoc_steps::{Secret, StepsConfig};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+/// Shorter ones can be guessed.
+const SHORTEST_TOKEN: usize = 16;
+
 /// Everything the environment says.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -16,6 +19,8 @@ pub struct Config {
     pub listen_url: Option<String>,
     /// Where HTTP is served.
     pub bind: SocketAddr,
+    /// The token of the API, where it is not the one that the database has the hash of.
+    pub api_token: Option<Secret>,
     /// How long runs are kept after their end; none: for ever.
     pub keep_runs: Option<Duration>,
     /// What is logged, and how.
@@ -76,6 +81,15 @@ impl Config {
         let bind = get("KROWOC_BIND")?.unwrap_or_else(|| "127.0.0.1:7070".into());
         let bind =
             bind.parse().with_context(|| format!("KROWOC_BIND is `{bind}`; expected an address with a port, such as 127.0.0.1:7070"))?;
+        let api_token = match get("KROWOC_API_TOKEN")? {
+            Some(token) if token.chars().count() < SHORTEST_TOKEN => {
+                bail!("KROWOC_API_TOKEN is shorter than {SHORTEST_TOKEN} characters; `openssl rand -hex 32` makes a good one")
+            }
+            Some(token) if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                bail!("KROWOC_API_TOKEN holds characters that an HTTP header can't; use printable ASCII without spaces")
+            }
+            token => token.map(Secret::new),
+        };
         // Off unless asked for: nobody loses records to a default.
         let keep_runs = match get("KROWOC_KEEP_RUNS")? {
             None => None,
@@ -104,7 +118,7 @@ impl Config {
             allow_private_addresses,
             ..StepsConfig::default()
         };
-        Ok(Self { database, listen_url, bind, keep_runs, log: LogConfig { filter, format, colour: get("NO_COLOR")?.is_none() }, steps })
+        Ok(Self { database, listen_url, bind, api_token, keep_runs, log: LogConfig { filter, format, colour: get("NO_COLOR")?.is_none() }, steps })
     }
 
     /// The step kinds that this process knows.
@@ -188,6 +202,9 @@ mod tests {
         assert!(refused(&[("HOME", "/h"), ("KROWOC_KEEP_RUNS", "30 days")]).contains("KROWOC_KEEP_RUNS"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_KEEP_RUNS", "30")]).contains("KROWOC_KEEP_RUNS: `30` has no unit"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_KEEP_RUNS", "0s")]).contains("KROWOC_KEEP_RUNS"));
+        let message = refused(&[("HOME", "/h"), ("KROWOC_API_TOKEN", "hunter2")]);
+        assert!(message.contains("KROWOC_API_TOKEN") && message.contains("16") && !message.contains("hunter2"), "{message}");
+        assert!(refused(&[("HOME", "/h"), ("KROWOC_API_TOKEN", "two words are no token")]).contains("printable ASCII"));
         assert!(refused(&[("HOME", "/h"), ("KROWOC_LOG_FORMAT", "xml")]).contains("`text` or `json`"));
         let message = refused(&[("HOME", "/h"), ("OPENAI_BASE_URL", "localhost:11434/v1")]);
         assert!(message.contains("OPENAI_BASE_URL: `localhost:11434/v1`") && message.contains("http://localhost:11434/v1"), "{message}");

@@ -1,5 +1,6 @@
 //! The `krowoc` binary: the command line and nothing else. What a command does is the engine's, the steps' or the API's business.
 
+mod api_token;
 mod bench;
 mod commands;
 mod config;
@@ -48,6 +49,8 @@ Environment:
   KROWOC_LISTEN_URL  the same database without a transaction pooler in front, for notifications
                      (default: DATABASE_URL; without them workers look once a second)
   KROWOC_BIND        where HTTP is served (default: 127.0.0.1:7070)
+  KROWOC_API_TOKEN   the token of the API, 16 characters or more (default: one that the first
+                     start makes and shows)
   KROWOC_KEEP_RUNS   how long runs are kept after their end: `30d` (default: for ever)
   KROWOC_HOME        where the private PostgreSQL lives (default: the user's data folder)
   OPENAI_API_KEY     the key of the `openai` provider

@@ -1,9 +1,12 @@
 //! What a long-running process shows of itself: health, metrics, and where.
 
 use krowoc_api::{
+    Api, Hosts, Served,
+    auth::Guard,
     health::{Check, Readiness},
+    limits::LimitsConfig,
     metrics::Metrics,
-    operations,
+    operations, routes,
     server::Server,
 };
 use krowoc_engine::{Engine, Error, measures, queries::queues};
@@ -21,25 +24,47 @@ pub fn measure() -> anyhow::Result<Metrics> {
     Ok(metrics)
 }
 
+/// What is served.
+pub enum Surface {
+    /// Health and metrics.
+    Operators,
+    /// The API as well.
+    All {
+        /// Who knows the token.
+        guard: Guard,
+        /// For which hosts.
+        hosts: Hosts,
+    },
+}
+
 /// An HTTP server under way.
 pub struct Operations {
     address: SocketAddr,
     draining: CancellationToken,
     stop: CancellationToken,
+    api: Option<Api>,
     server: JoinHandle<std::io::Result<()>>,
     upkeep: JoinHandle<()>,
 }
 
 impl Operations {
-    /// Serves health and metrics on a bound server.
-    pub fn start(server: Server, engine: Engine, metrics: Metrics) -> Self {
+    /// Serves on a bound server.
+    pub fn start(server: Server, engine: Engine, metrics: Metrics, surface: Surface) -> Self {
         let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
-        let readiness = Arc::new(OfEngine { engine, draining: draining.clone() });
+        let readiness = Arc::new(OfEngine { engine: engine.clone(), draining: draining.clone() });
         let address = server.address();
         let upkeep = tokio::spawn(metrics.clone().keep_up());
-        let server = tokio::spawn(server.run(operations(readiness, metrics), stop.clone().cancelled_owned()));
+        let stopped = stop.clone().cancelled_owned();
+        let (api, server) = match surface {
+            Surface::Operators => (None, tokio::spawn(server.run(operations(readiness, metrics), stopped))),
+            Surface::All { guard, hosts } => {
+                let api = Api::new(engine);
+                let served = Served { api: api.clone(), guard, limits: LimitsConfig::default(), readiness, metrics, hosts };
+                (Some(api), tokio::spawn(server.run(routes(served), stopped)))
+            }
+        };
         tracing::info!(%address, "serving HTTP");
-        Self { address, draining, stop, server, upkeep }
+        Self { address, draining, stop, api, server, upkeep }
     }
 
     /// Where it listens.
@@ -61,8 +86,11 @@ impl Operations {
         }
     }
 
-    /// Stops when the requests under way have ended.
+    /// Stops when the requests under way have ended; streams and waits end at once.
     pub async fn stop(self) -> anyhow::Result<()> {
+        if let Some(api) = &self.api {
+            api.watch().close();
+        }
         self.stop.cancel();
         self.upkeep.abort();
         self.server.await??;

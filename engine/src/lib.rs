@@ -21,6 +21,7 @@ pub mod path;
 mod patience;
 pub mod payload;
 pub mod queries;
+pub mod starter;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -30,4 +31,4 @@ pub mod worker;
 pub use engine::Engine;
 pub use error::{Error, ErrorClass, Result};
 pub use id::{RunId, Scope, ScopePath, VersionId, WorkspaceId};
-pub use payload::Payload;
+pub use payload::{Payload, Unsound};

@@ -2,10 +2,11 @@
 
 use super::{serve::MEASURE_EVERY, validate, worker};
 use crate::{
+    api_token,
     config::{Config, Database},
     database::Session,
     failure::causes,
-    operations::{self, Operations},
+    operations::{self, Operations, Surface},
     output,
     signals::Signals,
     watch::Watch,
@@ -13,6 +14,7 @@ use crate::{
 };
 use anyhow::bail;
 use clap::Args;
+use krowoc_api::Hosts;
 use krowoc_engine::{
     Engine, Scope, VersionId,
     definition::Problem,
@@ -66,8 +68,10 @@ impl Dev {
             keep_runs: config.keep_runs,
             measure_every: Some(MEASURE_EVERY),
         });
-        let mut operations = Operations::start(server, session.engine.clone(), metrics);
-        introduce(config, &workflows, operations.address())?;
+        let (guard, made) = api_token::guard(&session.engine, config.api_token.as_ref()).await?;
+        let surface = Surface::All { guard, hosts: Hosts::Loopback };
+        let mut operations = Operations::start(server, session.engine.clone(), metrics, surface);
+        introduce(config, &workflows, operations.address(), made.as_deref())?;
         let ended = loop {
             tokio::select! {
                 signal = signals.next() => break Ok(signal),
@@ -91,12 +95,14 @@ impl Dev {
     }
 }
 
-fn introduce(config: &Config, workflows: &Path, address: SocketAddr) -> anyhow::Result<()> {
+fn introduce(config: &Config, workflows: &Path, address: SocketAddr, token: Option<&str>) -> anyhow::Result<()> {
     let database = match &config.database {
         Database::Private(home) => format!("private, in {}", home.display()),
         // A URL may hold a password.
         Database::Given(_) => "the one that DATABASE_URL names".into(),
     };
+    output::line(format!("API         http://{address}/api/v1/docs"))?;
+    token.map_or(Ok(()), api_token::show)?;
     output::line(format!("Health      http://{address}/health/ready"))?;
     output::line(format!("Metrics     http://{address}/metrics"))?;
     output::line(format!("Database    {database}"))?;

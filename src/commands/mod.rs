@@ -12,6 +12,7 @@ mod run;
 mod runs;
 mod schema;
 mod serve;
+mod token;
 mod torture;
 mod validate;
 mod version;
@@ -45,6 +46,8 @@ pub enum Command {
     Dev(dev::Dev),
     /// Serve HTTP, and keep the installation in order
     Serve(serve::Serve),
+    /// The token with which the API is used
+    Token(token::Token),
     /// Carry out steps until told to stop
     Worker(worker::Worker),
     /// Measure what this machine does
@@ -79,6 +82,7 @@ impl Command {
             Self::Migrate(command) => command.run(config).await,
             Self::Dev(command) => command.run(config).await,
             Self::Serve(command) => command.run(config).await,
+            Self::Token(command) => command.run(config).await,
             Self::Worker(command) => command.run(config).await,
             Self::Bench(command) => command.run(config).await,
             Self::Torture(command) => command.run(config).await,

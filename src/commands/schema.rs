@@ -9,6 +9,7 @@ use std::process::ExitCode;
 #[command(after_help = "\
 Examples:
   krowoc schema workflow > workflows/krowoc-workflow.v1.schema.json
+  krowoc schema openapi > openapi.json
 
 An editor with the YAML language server then checks and completes a file that begins with
   # yaml-language-server: $schema=./krowoc-workflow.v1.schema.json")]
@@ -21,11 +22,14 @@ pub struct Schema {
 enum Of {
     /// The JSON Schema (2020-12) of workflow files
     Workflow,
+    /// The OpenAPI document of the REST API
+    Openapi,
 }
 
 impl Schema {
     pub fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         match self.of {
+            Of::Openapi => output::bytes(krowoc_api::rest::document().as_bytes())?,
             Of::Workflow => output::json(&json_schema(&config.step_kinds()))?,
         }
         Ok(ExitCode::SUCCESS)

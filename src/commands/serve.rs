@@ -1,12 +1,14 @@
 //! `krowoc serve`
 
 use crate::{
+    api_token,
     config::Config,
     database::Session,
-    operations::{self, Operations},
+    operations::{self, Operations, Surface},
     signals::Signals,
 };
 use clap::Args;
+use krowoc_api::Hosts;
 use krowoc_engine::{executor::StepKinds, maintenance::MaintenanceConfig};
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
@@ -16,8 +18,11 @@ Examples:
   krowoc serve
   krowoc serve --bind 0.0.0.0:7070
   curl -s http://127.0.0.1:7070/health/ready
+  curl -s http://127.0.0.1:7070/api/v1/runs -H \"Authorization: Bearer $TOKEN\"
 
-Serves /health/live, /health/ready and /metrics, and keeps the installation in order: overdue runs are stopped, leases of lost workers \
+Serves REST under /api/v1 (docs at /api/v1/docs) for whoever has the token, and /health/live, /health/ready and /metrics for everybody. \
+The token is KROWOC_API_TOKEN, or else the one that the first start made and showed once on standard output; `krowoc token renew` replaces \
+it. Between other machines and this one put something that speaks TLS. Serving keeps the installation in order: overdue runs are stopped, leases of lost workers \
 taken over, and runs that ended longer ago than KROWOC_KEEP_RUNS removed. Steps are carried out by `krowoc worker`. Any number of \
 processes may serve. SIGTERM and Ctrl-C stop it when the requests under way have ended.")]
 pub struct Serve {
@@ -47,7 +52,10 @@ impl Serve {
             keep_runs: config.keep_runs,
             measure_every: Some(MEASURE_EVERY),
         });
-        let mut operations = Operations::start(server, session.engine.clone(), metrics);
+        let (guard, made) = api_token::guard(&session.engine, config.api_token.as_ref()).await?;
+        made.iter().try_for_each(api_token::show)?;
+        let surface = Surface::All { guard, hosts: Hosts::Any };
+        let mut operations = Operations::start(server, session.engine.clone(), metrics, surface);
         let ended = tokio::select! {
             signal = signals.next() => {
                 tracing::info!(signal, "stopping");

@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     database::{self, Session},
     duration,
-    operations::{self, Operations},
+    operations::{self, Operations, Surface},
     signals::Signals,
 };
 use clap::Args;
@@ -77,7 +77,7 @@ impl Worker {
         let worker = start(&session.engine, self.config()).await?;
         let stats = worker.stats();
         let maintenance = session.engine.maintain(MaintenanceConfig { keep_runs: config.keep_runs, ..Default::default() });
-        let operations = http.map(|(server, metrics)| Operations::start(server, session.engine.clone(), metrics));
+        let operations = http.map(|(server, metrics)| Operations::start(server, session.engine.clone(), metrics, Surface::Operators));
         let signal = signals.next().await;
         if let Some(operations) = &operations {
             operations.drain();

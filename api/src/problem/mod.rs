@@ -141,7 +141,7 @@ pub struct Said {
     /// Of a 405: the methods that are.
     pub allow: Option<String>,
     /// For the log only.
-    cause: Option<String>,
+    pub(crate) cause: Option<String>,
 }
 
 impl Said {

@@ -41,7 +41,7 @@ impl Serialize for Json {
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
-        Ok(Self(Payload::from_json_text(raw.get())))
+        Payload::from_outside(raw.get()).map(Self).map_err(serde::de::Error::custom)
     }
 }
 
@@ -85,7 +85,8 @@ impl ToJSON for Json {
 #[Scalar(name = "JSON")]
 impl ScalarType for Json {
     fn parse(value: GraphqlValue) -> InputValueResult<Self> {
-        serde_json::to_string(&value).map(|text| Self(Payload::from_json_text(text))).map_err(InputValueError::custom)
+        let text = serde_json::to_string(&value).map_err(InputValueError::custom)?;
+        Payload::from_outside(text).map(Self).map_err(InputValueError::custom)
     }
 
     fn to_value(&self) -> GraphqlValue {

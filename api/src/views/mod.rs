@@ -21,10 +21,10 @@ pub use failure::{ErrorClass, Failure};
 pub use json::Json;
 pub use problem::LocatedProblem;
 pub use queue::Queue;
-pub use run::{CancelledRun, Run, RunDetail, RunError, RunStatus, StartedRun};
+pub use run::{CancelledRun, Run, RunDetail, RunError, RunResult, RunStatus, StartedRun};
 pub use step::{MapItem, MapProgress, Step, StepInside, StepStatus, Tokens, WaitReason, Waiting};
 pub use why::{Reason, Wait, Why};
-pub use workflow::{PinnedPrompt, PromptMessage, RegisteredVersion, Workflow, WorkflowVersion};
+pub use workflow::{PinnedPrompt, PromptMessage, RegisteredVersion, VersionSummary, Workflow, WorkflowVersion};
 
 /// An enum of the engine as the API shows it, with every variant under its own name; a variant that is added there must be added here.
 macro_rules! shown {

@@ -135,6 +135,18 @@ impl From<commands::StartedRun> for StartedRun {
     }
 }
 
+/// A run that was asked for and waited for, and has ended.
+#[derive(Clone, Debug, Serialize, Object, SimpleObject)]
+pub struct RunResult {
+    #[serde(flatten)]
+    #[oai(flatten)]
+    #[graphql(flatten)]
+    #[expect(missing_docs, reason = "its fields stand beside the others")]
+    pub run: RunDetail,
+    /// It was started by this request; otherwise its idempotency key had been used for the same request before.
+    pub created: bool,
+}
+
 /// What came of a cancellation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Object, SimpleObject)]
 pub struct CancelledRun {

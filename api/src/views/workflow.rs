@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use krowoc_engine::{
     Payload, commands,
     definition::PromptVersion,
-    queries::workflows::{VersionView, WorkflowView},
+    queries::workflows::{self, VersionView, WorkflowView},
 };
 use poem_openapi::Object;
 use serde::Serialize;
@@ -28,6 +28,28 @@ pub struct Workflow {
 impl From<WorkflowView> for Workflow {
     fn from(view: WorkflowView) -> Self {
         Self { name: view.name, version: view.version, versions: view.versions, applied_at: view.applied_at }
+    }
+}
+
+/// A version of a workflow in a list.
+#[derive(Clone, Debug, Serialize, Object, SimpleObject)]
+pub struct VersionSummary {
+    /// The workflow's name.
+    pub workflow: String,
+    /// Its number in the workflow, from 1.
+    pub number: i32,
+    /// Who registered it first.
+    pub created_by: String,
+    /// When it was registered first.
+    pub created_at: DateTime<Utc>,
+    /// When it was registered last.
+    pub applied_at: DateTime<Utc>,
+}
+
+impl From<workflows::VersionSummary> for VersionSummary {
+    fn from(view: workflows::VersionSummary) -> Self {
+        let workflows::VersionSummary { workflow, number, created_by, created_at, applied_at } = view;
+        Self { workflow, number, created_by, created_at, applied_at }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every change of durable state, one file each. A command opens the transaction, takes locks in the order that stands at the head of
 //! `migrations/0006_claims.sql`, asks `lifecycle`, applies through `store`, commits.
 
+mod api_token;
 mod apply_batch;
 mod cancel_run;
 pub(crate) mod complete_attempts;
@@ -10,9 +11,10 @@ mod prune;
 mod reap;
 mod redrive;
 mod register_workflow;
-mod start_runs;
+pub(crate) mod start_runs;
 mod tries;
 
+pub use api_token::{make_api_token, renew_api_token};
 pub(crate) use apply_batch::{give_way, is_permanent};
 pub use cancel_run::{Cancelled, cancel_run};
 pub(crate) use cancel_run::{Stop, finish_stopped, stop_run};

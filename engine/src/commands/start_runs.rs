@@ -85,14 +85,30 @@ pub async fn start_runs(
     }
     let mut loaded = Vec::with_capacity(slice.len());
     for run in slice {
-        let version = versions.load(conn, run.version).await?;
-        if version.workspace != scope.workspace {
-            return Err(Error::not_found("workflow version", run.version.0));
-        }
-        loaded.push(version);
+        loaded.push(load(conn, scope, versions, run).await?);
     }
     check_inputs(slice, &loaded)?;
-    let prepared = Prepared::of(slice, &loaded);
+    start_checked(conn, scope, slice, &loaded, local).await
+}
+
+/// A run's version; not found in another workspace.
+pub(crate) async fn load(conn: &mut PgConnection, scope: &Scope, versions: &Versions, run: &StartRun) -> Result<Arc<Version>> {
+    let version = versions.load(conn, run.version).await?;
+    if version.workspace != scope.workspace {
+        return Err(Error::not_found("workflow version", run.version.0));
+    }
+    Ok(version)
+}
+
+/// Starts runs in which [`problems`] found nothing, all or none.
+pub(crate) async fn start_checked(
+    conn: &mut PgConnection,
+    scope: &Scope,
+    slice: &[StartRun],
+    loaded: &[Arc<Version>],
+    local: Option<&dyn Local>,
+) -> Result<Vec<StartedRun>> {
+    let prepared = Prepared::of(slice, loaded);
     let lanes = prepared.steps.len();
     let by = holder(local);
     let mine = match local {
@@ -111,7 +127,7 @@ pub async fn start_runs(
         }
     };
     if let Some(worker) = local {
-        worker.dispatch(prepared.born_leased(slice, &loaded, mine, by, asked));
+        worker.dispatch(prepared.born_leased(slice, loaded, mine, by, asked));
         if lanes > mine {
             worker.wake();
         }
@@ -135,15 +151,22 @@ fn holder(local: Option<&dyn Local>) -> Holder {
 fn check_inputs(slice: &[StartRun], versions: &[Arc<Version>]) -> Result<()> {
     let mut problems = vec![];
     for (at, (run, version)) in slice.iter().zip(versions).enumerate() {
-        if let Some(key) = &run.idempotency_key
-            && !(1..=255).contains(&key.len())
-        {
-            problems.push(Problem::new("idempotency_key", "", "an idempotency key has 1 to 255 bytes"));
-        }
         let prefix = if slice.len() > 1 { format!("/{at}") } else { String::new() };
-        problems.extend(version.dag.check_input(&run.input).into_iter().map(|p| Problem { pointer: prefix.clone() + &p.pointer, ..p }));
+        problems.extend(self::problems(run, version).into_iter().map(|p| Problem { pointer: prefix.clone() + &p.pointer, ..p }));
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+}
+
+/// Everything that is wrong with a run that is to be started.
+pub(crate) fn problems(run: &StartRun, version: &Version) -> Vec<Problem> {
+    let mut problems = vec![];
+    if let Some(key) = &run.idempotency_key
+        && !(1..=255).contains(&key.len())
+    {
+        problems.push(Problem::new("idempotency_key", "", "an idempotency key has 1 to 255 bytes"));
+    }
+    problems.extend(version.dag.check_input(&run.input));
+    problems
 }
 
 struct Prepared {

@@ -107,6 +107,70 @@ pub async fn attempts(
     with_paths(conn, run, dag, rows).await
 }
 
+/// Where a page of attempts ends: a place in the order of [`page`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AttemptKey {
+    /// Where the step is carried out.
+    pub scope: ScopePath,
+    /// The step, or what the engine does between steps.
+    pub step: i16,
+    /// The attempt's number.
+    pub attempt: i32,
+}
+
+/// Attempts of a run, or of one step of it, in the order of their steps' places and then of their numbers: those after `after`, and where
+/// the next page begins if there is one. A page costs the same however much history the run has.
+pub async fn page(
+    conn: &mut PgConnection,
+    scope: &Scope,
+    run: RunId,
+    dag: &Dag,
+    step: Option<&StepPath>,
+    after: Option<&AttemptKey>,
+    limit: u32,
+) -> Result<(Vec<AttemptView>, Option<AttemptKey>)> {
+    header(conn, scope, run).await?;
+    let place = match step {
+        Some(path) => Some(keys::resolve(conn, run, dag, path).await?),
+        None => None,
+    };
+    let (at, ix) = place.map(|place| (place.scope.0, place.step.0 as i16)).unzip();
+    let first = AttemptKey { scope: ScopePath::root(), step: i16::MIN, attempt: 0 };
+    let after = after.unwrap_or(&first);
+    let rows = sqlx::query_as!(
+        Stored,
+        r#"SELECT scope AS "scope!", step AS "step!", attempt AS "attempt!", status AS "status!", error, usage, finished_at AS "finished_at!",
+             duration_ms AS "duration_ms!", next_at, worker FROM (
+             (SELECT scope, step, attempt, status::text, error::text, usage::text, finished_at, duration_ms, next_at, worker FROM krowoc.attempt
+              WHERE run_id = $1 AND ($2::bytea IS NULL OR scope = $2 AND step = $3) AND (scope, step, attempt) > ($4, $5, $6)
+              ORDER BY scope, step, attempt LIMIT $7)
+             UNION ALL
+             (SELECT scope, step, attempt, status::text, error::text, usage::text, finished_at, duration_ms, NULL, NULL FROM krowoc.step_result r
+              WHERE run_id = $1 AND ($2::bytea IS NULL OR scope = $2 AND step = $3) AND (scope, step, attempt) > ($4, $5, $6)
+                AND (status <> 'failed' OR NOT EXISTS (
+                  SELECT FROM krowoc.attempt a WHERE a.run_id = r.run_id AND a.scope = r.scope AND a.step = r.step AND a.attempt = r.attempt))
+              ORDER BY scope, step, attempt LIMIT $7)) t
+           ORDER BY scope, step, attempt LIMIT $7"#,
+        run.0,
+        at,
+        ix,
+        &after.scope.0,
+        after.step,
+        after.attempt,
+        i64::from(limit) + 1
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let more = rows.len() > limit as usize;
+    let rows = rows.into_iter().take(limit as usize).map(Stored::view).collect::<Result<Vec<_>>>()?;
+    let next = rows.last().filter(|_| more).map(|(scope, step, view)| AttemptKey {
+        scope: scope.clone(),
+        step: *step,
+        attempt: view.attempt as i32,
+    });
+    Ok((with_paths(conn, run, dag, rows).await?, next))
+}
+
 /// Attempts of a run that brought no result. At most `limit`, the latest.
 pub async fn without_result(conn: &mut PgConnection, scope: &Scope, run: RunId, dag: &Dag, limit: i64) -> Result<Vec<AttemptView>> {
     header(conn, scope, run).await?;
@@ -143,7 +207,8 @@ enum Which {
 async fn load(conn: &mut PgConnection, run: RunId, step: Option<(&ScopePath, StepIx)>, which: Which, limit: i64) -> Result<Vec<Row>> {
     let (at, ix) = step.map(|(scope, step)| (scope.0.clone(), step.0 as i16)).unzip();
     // An attempt that ended its step in failure is in both tables.
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Stored,
         r#"SELECT scope AS "scope!", step AS "step!", attempt AS "attempt!", status AS "status!", error, usage, finished_at AS "finished_at!",
              duration_ms AS "duration_ms!", next_at, worker FROM (
              SELECT scope, step, attempt, status::text, error::text, usage::text, finished_at, duration_ms, next_at, worker FROM krowoc.attempt
@@ -161,24 +226,39 @@ async fn load(conn: &mut PgConnection, run: RunId, step: Option<(&ScopePath, Ste
     )
     .fetch_all(conn)
     .await?;
-    rows.into_iter()
-        .rev()
-        .map(|r| {
-            let error: Option<StepError> = r.error.as_deref().map(parse).transpose()?;
-            let view = AttemptView {
-                path: String::new(),
-                attempt: r.attempt.unsigned_abs(),
-                status: AttemptStatus::of(&r.status)?,
-                class: error.as_ref().map(|e| e.class),
-                error,
-                started_at: r.finished_at - TimeDelta::milliseconds(r.duration_ms.into()),
-                finished_at: r.finished_at,
-                duration_ms: r.duration_ms.max(0).unsigned_abs(),
-                next_at: r.next_at,
-                worker: r.worker,
-                usage: r.usage.as_deref().map(parse).transpose()?,
-            };
-            Ok((ScopePath(r.scope), r.step, view))
-        })
-        .collect()
+    rows.into_iter().rev().map(Stored::view).collect()
+}
+
+/// An attempt as it is stored.
+struct Stored {
+    scope: Vec<u8>,
+    step: i16,
+    attempt: i32,
+    status: String,
+    error: Option<String>,
+    usage: Option<String>,
+    finished_at: DateTime<Utc>,
+    duration_ms: i32,
+    next_at: Option<DateTime<Utc>>,
+    worker: Option<i32>,
+}
+
+impl Stored {
+    fn view(self) -> Result<Row> {
+        let error: Option<StepError> = self.error.as_deref().map(parse).transpose()?;
+        let view = AttemptView {
+            path: String::new(),
+            attempt: self.attempt.unsigned_abs(),
+            status: AttemptStatus::of(&self.status)?,
+            class: error.as_ref().map(|e| e.class),
+            error,
+            started_at: self.finished_at - TimeDelta::milliseconds(self.duration_ms.into()),
+            finished_at: self.finished_at,
+            duration_ms: self.duration_ms.max(0).unsigned_abs(),
+            next_at: self.next_at,
+            worker: self.worker,
+            usage: self.usage.as_deref().map(parse).transpose()?,
+        };
+        Ok((ScopePath(self.scope), self.step, view))
+    }
 }

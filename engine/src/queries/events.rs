@@ -27,6 +27,29 @@ pub struct EventView {
     pub data: Map<String, Value>,
 }
 
+/// How far a run has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The number of its last event.
+    pub seq: i32,
+    /// Has it ended?
+    pub ended: bool,
+}
+
+/// How far runs have come, all of them in one statement; those that are not there are left out. Ids come from whoever has found them in
+/// their workspace, so there is no confinement here.
+pub async fn heads(conn: &mut PgConnection, runs: &[RunId]) -> Result<Vec<(RunId, Head)>> {
+    let ids: Vec<uuid::Uuid> = runs.iter().map(|run| run.0).collect();
+    let rows = sqlx::query!(
+        r#"SELECT r.id, coalesce(s.version, r.last_seq) AS "seq!", s.version IS NULL AS "ended!"
+           FROM krowoc.run r LEFT JOIN krowoc.scope_state s ON s.run_id = r.id AND s.scope = '' WHERE r.id = ANY ($1)"#,
+        &ids
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|r| (RunId(r.id), Head { seq: r.seq, ended: r.ended })).collect())
+}
+
 /// The run's events after number `after_seq` (0: all), in their order.
 pub async fn events(conn: &mut PgConnection, scope: &Scope, run: RunId, dag: &Dag, after_seq: i32, limit: i64) -> Result<Vec<EventView>> {
     header(conn, scope, run).await?;

@@ -5,6 +5,7 @@
 //! [`lifecycle`](crate::lifecycle). Texts from `json` columns are taken apart in Rust, never by SQL operators: those refuse documents that
 //! hold `\u0000`, which models do emit.
 
+pub mod api_tokens;
 pub mod attempts;
 pub mod dead_letters;
 pub mod events;

@@ -157,6 +157,13 @@ impl Stored {
         Ok((state, advance.end))
     }
 
+    /// Has the map succeeded, and no item of it failed?
+    fn is_whole(&self, dag: &Dag, scope: &ScopePath, map: StepIx) -> bool {
+        let Action::Map(plan) = &dag.step(map).action else { return false };
+        let succeeded = self.results.get(scope).and_then(|r| r.get(&map)).is_some_and(|r| r.ended == Ended::Succeeded);
+        succeeded && plan.tolerate.allowed(u32::MAX) == 0
+    }
+
     /// Has anything of the scope been touched?
     pub fn knows(&self, scope: &ScopePath) -> bool {
         self.states.contains_key(scope) || self.lanes.contains_key(scope) || self.results.contains_key(scope)
@@ -177,24 +184,27 @@ pub(crate) async fn total_items(conn: &mut PgConnection, run: RunId, scope: &Sco
     Ok(total.unwrap_or_default().max(0).unsigned_abs())
 }
 
-/// How far the maps have come, those that have been expanded. Live ones have counters; those that are over are counted from their results.
+/// How far the maps have come, those that have been expanded. Live ones have counters. Of those that are over, one that succeeded and
+/// tolerates no failure is known to be whole; the others are counted from their results, in time that grows with their items.
 pub(crate) async fn load_maps(
     conn: &mut PgConnection,
     run: RunId,
     dag: &Dag,
     maps: &[(ScopePath, StepIx)],
+    stored: &Stored,
 ) -> Result<HashMap<(ScopePath, StepIx), MapRow>> {
     if maps.is_empty() {
         return Ok(HashMap::new());
     }
     let scopes: Vec<Vec<u8>> = maps.iter().map(|m| m.0.0.clone()).collect();
     let steps: Vec<i16> = maps.iter().map(|m| m.1.0 as i16).collect();
+    let whole: Vec<bool> = maps.iter().map(|(scope, step)| stored.is_whole(dag, scope, *step)).collect();
     // An item fails if and only if a step that matters failed in it: a step fails because of another only below such a one.
     let fatal: Vec<i16> = (0i16..).zip(&dag.steps).filter(|(_, s)| !s.allow_failure).map(|(ix, _)| ix).collect();
     let rows = sqlx::query!(
-        r#"SELECT k.scp AS "scope!", k.stp AS "step!", c.total AS "total!", coalesce(m.done, r.done)::int AS "done!", coalesce(m.failed, r.failed)::int AS "failed!",
-             l.running::int AS "running!", CASE WHEN m.total IS NULL THEN r.done ELSE coalesce(p.lo, m.goal) END::int AS "started!"
-           FROM unnest($2::bytea[], $3::smallint[]) AS k(scp, stp)
+        r#"SELECT k.scp AS "scope!", k.stp AS "step!", c.total AS "total!", CASE WHEN k.whole THEN c.total ELSE coalesce(m.done, r.done) END::int AS "done!", coalesce(m.failed, r.failed)::int AS "failed!",
+             l.running::int AS "running!", CASE WHEN k.whole THEN c.total WHEN m.total IS NULL THEN r.done ELSE coalesce(p.lo, m.goal) END::int AS "started!"
+           FROM unnest($2::bytea[], $3::smallint[], $5::bool[]) AS k(scp, stp, whole)
            CROSS JOIN LATERAL (SELECT k.scp || int2send(k.stp) AS path) x
            CROSS JOIN LATERAL (
              SELECT chunk * 256 + json_array_length(items) AS total FROM krowoc.map_chunk
@@ -203,7 +213,7 @@ pub(crate) async fn load_maps(
            LEFT JOIN krowoc.span p ON p.run_id = $1 AND p.scope = k.scp AND p.step = k.stp
            CROSS JOIN LATERAL (
              SELECT count(DISTINCT s.scope) AS done, count(DISTINCT s.scope) FILTER (WHERE s.status = 'failed' AND s.step = ANY ($4)) AS failed
-             FROM krowoc.step_result s WHERE m.total IS NULL AND s.run_id = $1 AND s.scope >= x.path AND s.scope < x.path || '\xffffffffff'::bytea
+             FROM krowoc.step_result s WHERE m.total IS NULL AND NOT k.whole AND s.run_id = $1 AND s.scope >= x.path AND s.scope < x.path || '\xffffffffff'::bytea
                AND octet_length(s.scope) = octet_length(x.path) + 4) r
            CROSS JOIN LATERAL (
              SELECT count(*) AS running FROM krowoc.live_lane n WHERE n.run_id = $1 AND n.scope >= x.path AND n.scope < x.path || '\xffffffffff'::bytea
@@ -211,7 +221,8 @@ pub(crate) async fn load_maps(
         run.0,
         &scopes,
         &steps,
-        &fatal
+        &fatal,
+        &whole
     )
     .fetch_all(conn)
     .await?;

@@ -126,7 +126,7 @@ pub async fn steps(conn: &mut PgConnection, scope: &Scope, run: RunId, dag: &Dag
     let over = header(conn, scope, run).await?.status != RunStatus::Running;
     let root = [ScopePath::root()];
     let stored = states::load(conn, run, &root).await?;
-    let maps = states::load_maps(conn, run, dag, &states::maps_in(dag, FrameIx::ROOT, &root)).await?;
+    let maps = states::load_maps(conn, run, dag, &states::maps_in(dag, FrameIx::ROOT, &root), &stored).await?;
     let view = Viewer { dag, stored: &stored, maps: &maps, keys: &Keys::default() };
     Ok(view.frame(FrameIx::ROOT, &root[0], over)?.0)
 }
@@ -146,11 +146,11 @@ pub async fn items(
         return Err(Error::not_found("map", map));
     };
     let Action::Map(plan) = &dag.step(ix).action else { return Err(Error::not_found("map", map)) };
-    let row = states::load_maps(conn, run, dag, &[(outer.clone(), ix)]).await?.remove(&(outer.clone(), ix)).unwrap_or_default();
+    let total = states::total_items(conn, run, &outer, ix).await?;
     let from = after.map_or(0, |n| n.saturating_add(1));
-    let scopes: Vec<ScopePath> = (from..row.total.min(from.saturating_add(limit))).map(|n| outer.item(ix, n)).collect();
+    let scopes: Vec<ScopePath> = (from..total.min(from.saturating_add(limit))).map(|n| outer.item(ix, n)).collect();
     let stored = states::load(conn, run, &scopes).await?;
-    let maps = states::load_maps(conn, run, dag, &states::maps_in(dag, plan.body, &scopes)).await?;
+    let maps = states::load_maps(conn, run, dag, &states::maps_in(dag, plan.body, &scopes), &stored).await?;
     let keys = keys::load(conn, run, dag, &scopes).await?;
     let live = map_is_live(conn, run, &outer, ix).await?;
     let view = Viewer { dag, stored: &stored, maps: &maps, keys: &keys };

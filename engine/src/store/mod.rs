@@ -1,5 +1,6 @@
 //! All SQL that writes. Free functions over a connection; transactions, rules and order of locks belong to the commands that call them.
 
+pub(crate) mod api_tokens;
 pub(crate) mod blobs;
 pub(crate) mod bundles;
 pub(crate) mod dead_letters;

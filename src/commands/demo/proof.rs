@@ -39,7 +39,7 @@ impl Proof {
             needed: all.iter().filter(|a| is_answer(a)).count(),
             finished: kept.len(),
             reused: kept.iter().filter(untouched).count(),
-            repeated: all.iter().filter(|a| a.status == "lost").count(),
+            repeated: all.iter().filter(|a| a.status == AttemptStatus::Lost).count(),
         })
     }
 

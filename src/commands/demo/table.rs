@@ -17,7 +17,7 @@ pub async fn steps(run: &Run) -> anyhow::Result<Table> {
     for view in views {
         let below = format!("{}[", view.path);
         let of_items: Vec<_> = made.iter().filter(|a| a.path.starts_with(&below)).collect();
-        let lost = of_items.iter().filter(|a| a.status == "lost").count();
+        let lost = of_items.iter().filter(|a| a.status == attempts::AttemptStatus::Lost).count();
         let attempts = match view.items {
             Some(items) => format!("{} for {} items, {lost} lost", of_items.len(), items.total),
             None => view.attempts.to_string(),

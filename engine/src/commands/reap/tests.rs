@@ -27,7 +27,7 @@ async fn status(d: &mut Drain, run: RunId) -> RunState {
 
 async fn tried(d: &mut Drain, run: RunId, version: &Version) -> Vec<(String, u32, String)> {
     let all = attempts::attempts(&mut d.conn, &d.scope, run, &version.dag, None, 100).await.expect("attempts");
-    all.into_iter().map(|a| (a.path, a.attempt, a.status)).collect()
+    all.into_iter().map(|a| (a.path, a.attempt, a.status.to_string())).collect()
 }
 
 async fn lane_states(d: &mut Drain, run: RunId) -> Vec<String> {
