@@ -4,7 +4,7 @@
 CARGO ?= cargo
 export TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test torture bench check fmt clippy doc deny unused typos direction generated queries generate
+.PHONY: help demo test api torture bench check fmt clippy doc deny unused typos direction generated queries generate
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -17,6 +17,10 @@ demo: ## a document is summarized, its worker is killed halfway, another finishe
 test: ## every test, on a PostgreSQL of its own
 	@scripts/setup-postgres.sh
 	@scripts/test.sh
+
+api: ## every operation of a real server, asked rightly and wrongly by schemathesis (Python), for two minutes
+	@scripts/setup-postgres.sh
+	@scripts/schemathesis.sh
 
 torture: ## faults on purpose, the long form: about an hour; SIZE=short takes minutes
 	@scripts/setup-postgres.sh

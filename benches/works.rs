@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::process::{Command, ExitCode, Stdio};
 
 /// As `krowoc bench` is told; the first word is the name.
-const WORKS: [&str; 11] = [
+const WORKS: [&str; 14] = [
     "chain",
     "throughput",
     "fanout",
@@ -17,6 +17,9 @@ const WORKS: [&str; 11] = [
     "backlog --old-snapshot",
     "inflight",
     "idle",
+    "rest",
+    "rest-bulk",
+    "page",
 ];
 
 fn main() -> ExitCode {

@@ -3,17 +3,23 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-schema=workflows/krowoc-workflow.v1.schema.json
 fresh=$(mktemp)
 trap 'rm -f "$fresh"' EXIT
-cargo run --quiet --locked --package krowoc -- schema workflow >"$fresh"
+status=0
 
-if [ "${1:-}" = --check ]; then
-    if ! diff -u "$schema" "$fresh"; then
-        echo "$schema is not current; run: make generate" >&2
-        exit 1
+# The file, and which schema `krowoc schema` prints for it.
+generated() {
+    cargo run --quiet --locked --package krowoc -- schema "$2" >"$fresh"
+    if [ "$mode" != --check ]; then
+        mkdir -p "$(dirname "$1")"
+        cp "$fresh" "$1"
+    elif ! diff -u "$1" "$fresh"; then
+        echo "$1 is not current; run: make generate" >&2
+        status=1
     fi
-else
-    mkdir -p "$(dirname "$schema")"
-    cp "$fresh" "$schema"
-fi
+}
+
+mode=${1:-}
+generated workflows/krowoc-workflow.v1.schema.json workflow
+generated api/openapi.v1.json openapi
+exit "$status"

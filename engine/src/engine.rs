@@ -17,6 +17,9 @@ use sqlx::{
 };
 use std::{sync::Arc, time::Duration};
 
+/// Whoever needs a connection for longer is told that there is none: that the database is away, or that too many ask.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A connection that has been idle for longer is tried before it is used.
 const TRUSTED: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,7 @@ impl Engine {
         let options = options.extra_float_digits(None);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
+            .acquire_timeout(PATIENCE)
             // A connection that was used a moment ago is good: asking it again would double what starting a run takes.
             .test_before_acquire(false)
             .before_acquire(|conn, meta| {

@@ -3,6 +3,7 @@
 
 mod backlog;
 mod chain;
+mod client;
 mod fanout;
 mod floor;
 mod flows;
@@ -12,7 +13,9 @@ mod inflight;
 mod latency;
 mod meter;
 mod noop;
+mod page;
 mod report;
+mod rest;
 mod spread;
 mod throughput;
 
@@ -45,6 +48,12 @@ pub enum Work {
     Inflight,
     /// % of a core and statements/s of a server and a worker with nothing to do
     Idle,
+    /// runs/s started one by one over REST, by 64 callers
+    Rest,
+    /// runs/s started over REST in batches of 1,000
+    RestBulk,
+    /// ms for a page of a run with a million steps of history, over REST
+    Page,
 }
 
 /// How it is measured; none: as the reference figures were.
@@ -52,7 +61,7 @@ pub enum Work {
 pub struct Settings {
     /// Runs of the work.
     pub runs: Option<usize>,
-    /// Items of a map, or calls in flight.
+    /// Items of a map, calls in flight, or steps of history.
     pub items: Option<usize>,
     /// How often it is measured; the median counts.
     pub passes: usize,
@@ -90,6 +99,9 @@ pub async fn measure(config: &Config, work: Work, settings: &Settings) -> anyhow
             Work::Backlog => backlog::measure(&ground, settings).await,
             Work::Inflight => inflight::measure(&ground, settings).await,
             Work::Idle => idle::measure(&ground, settings).await,
+            Work::Rest => rest::one_by_one(&ground, settings).await,
+            Work::RestBulk => rest::bulk(&ground, settings).await,
+            Work::Page => page::measure(&ground, settings).await,
         }
     };
     let measured = tokio::select! {

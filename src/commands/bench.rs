@@ -18,6 +18,7 @@ Examples:
   krowoc bench fanout --items 100000
   krowoc bench latency --across
   krowoc bench backlog --history 1000000 --old-snapshot
+  krowoc bench rest 2> log             one line of log for each request is part of it
 
 Each work takes less than a minute. It runs on a throw-away PostgreSQL of its own, or with DATABASE_URL in a scratch database on that \
 server, and measures plain statements over the same kind of connection beside it: that is the floor.")]
@@ -33,7 +34,7 @@ pub struct Bench {
     /// Runs, where the work has a number of them
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     runs: Option<usize>,
-    /// fanout: items of the map; inflight: calls
+    /// fanout: items of the map; inflight: calls; page: steps of history
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     items: Option<usize>,
     /// throughput: how often it is measured; the median counts

@@ -1,5 +1,5 @@
-//! What every operation takes first: who calls, and whether the query holds only parameters that the operation has. One that is misspelled
-//! would otherwise be a filter that does nothing.
+//! What every operation takes first: who calls, and whether the parameters are those that the operation has. A filter that is misspelled would
+//! otherwise do nothing, and nobody would notice.
 
 use super::{routes::Routes, wrong};
 use crate::{Caller, problem::Said};
@@ -22,6 +22,8 @@ impl Call {
 }
 
 const SCHEME: &str = "token";
+/// Headers that would count as absent where they can't be read: a start that is not idempotent though its caller believes it.
+const ONCE: [&str; 2] = ["Idempotency-Key", "Last-Event-ID"];
 
 impl<'a> ApiExtractor<'a> for Call {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
@@ -53,6 +55,13 @@ impl<'a> ApiExtractor<'a> for Call {
         let caller = <Caller as FromRequest>::from_request(request, body).await?;
         let known = request.data::<Arc<Routes>>().zip(request.data::<PathPattern>());
         let (routes, pattern) = known.ok_or_else(|| Said::fault().cause("an operation outside the routes"))?;
+        for name in ONCE {
+            let mut values = request.headers().get_all(name).iter();
+            let readable = values.next().is_none_or(|value| value.to_str().is_ok());
+            if !readable || values.next().is_some() {
+                return Err(wrong(name, "it is to be given once, in printable ASCII").into());
+            }
+        }
         let given: Vec<(String, String)> = request.params().map_err(|error| wrong("query", error))?;
         routes.check_query(&pattern.0, request.method(), given.iter().map(|(name, _)| name.as_str()))?;
         Ok(Self(caller))

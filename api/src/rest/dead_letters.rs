@@ -70,6 +70,7 @@ impl DeadLetters {
         /// Standing here.
         state: Query<Option<DeadLetterState>>,
         /// Of this workflow.
+        #[oai(validator(pattern = r"^[^\x00]*$"))]
         workflow: Query<Option<String>>,
         /// Of this run.
         run: Query<Option<Uuid>>,

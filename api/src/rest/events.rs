@@ -44,7 +44,7 @@ impl Events {
         /// The run's id.
         id: Path<Uuid>,
         /// The number of the last event that is known; 0 for all.
-        #[oai(default, validator(minimum(value = "0")))]
+        #[oai(default, validator(minimum(value = "0"), maximum(value = "2147483647")))]
         after: Query<i32>,
         /// At most so many.
         #[oai(default = "parameters::page", validator(minimum(value = "1"), maximum(value = "1000")))]
@@ -72,10 +72,10 @@ impl Events {
         /// The run's id.
         id: Path<Uuid>,
         /// The number of the last event that is known; 0 for all.
-        #[oai(default, validator(minimum(value = "0")))]
+        #[oai(default, validator(minimum(value = "0"), maximum(value = "2147483647")))]
         after: Query<i32>,
         /// The `id` of the last message that came; it goes before `after`.
-        #[oai(name = "Last-Event-ID")]
+        #[oai(name = "Last-Event-ID", validator(pattern = "^[0-9]{1,9}$"))]
         last: Header<Option<String>>,
     ) -> Answer<Stream, { BAD | MISSING }> {
         let after = match last.0 {

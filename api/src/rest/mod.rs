@@ -21,6 +21,7 @@ use crate::{Api, problem::Said};
 use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Response, RouteMethod, endpoint::make_sync, http::header};
 use poem_openapi::{LicenseObject, OpenApiService, Tags};
 use routes::Routes;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Where it is served.
@@ -53,11 +54,17 @@ fn service() -> OpenApiService<Operations, ()> {
         .server(PREFIX)
 }
 
+/// What requests consist of: nothing but what the document names is taken (`deny_unknown_fields`), which poem-openapi can't say.
+const TAKEN: [&str; 6] = ["BatchRequest", "BatchedStart", "DiscardRequest", "RedriveRequest", "StartRequest", "WorkflowSource"];
+
 /// The OpenAPI document.
 pub fn document() -> String {
-    let mut text = service().spec();
-    text.push('\n');
-    text
+    let text = service().spec();
+    let Ok(mut document) = serde_json::from_str::<Value>(&text) else { return text };
+    for name in TAKEN {
+        document["components"]["schemas"][name]["additionalProperties"] = Value::Bool(false);
+    }
+    format!("{document:#}\n")
 }
 
 /// The operations, to be nested at [`PREFIX`] behind a guard.
@@ -104,17 +111,25 @@ fn wrong(name: &str, why: impl std::fmt::Display) -> Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
-    /// The document's own reader keeps the last of two keys; this one refuses them.
+    /// A reader of JSON keeps the last of two keys.
     #[test]
     fn no_two_groups_serve_the_same_path() {
-        let document = document();
+        let document = service().spec();
         let paths: Vec<&str> = document.lines().filter(|line| line.starts_with("    \"/")).collect();
         let distinct: std::collections::BTreeSet<_> = paths.iter().collect();
         assert_eq!(paths.len(), distinct.len(), "{paths:#?}");
         let parsed: Value = serde_json::from_str(&document).expect("JSON");
         assert_eq!(parsed["paths"].as_object().map(serde_json::Map::len), Some(paths.len()));
+    }
+
+    #[test]
+    fn what_is_taken_and_nothing_more_is_in_the_document() {
+        let document: Value = serde_json::from_str(&document()).expect("JSON");
+        let schemas = document["components"]["schemas"].as_object().expect("schemas");
+        for name in TAKEN {
+            assert_eq!((&schemas[name]["type"], &schemas[name]["additionalProperties"]), (&"object".into(), &false.into()), "{name}");
+        }
     }
 
     #[test]

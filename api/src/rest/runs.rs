@@ -58,6 +58,7 @@ impl Runs {
         call: Call,
         api: Data<&Api>,
         /// Of this workflow.
+        #[oai(validator(pattern = r"^[^\x00]*$"))]
         workflow: Query<Option<String>>,
         /// Standing here.
         status: Query<Option<RunStatus>>,
@@ -96,7 +97,7 @@ impl Runs {
         #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 255))]
         key: Header<Option<String>>,
         /// So many seconds to wait for the run's end, up to 60.
-        #[oai(default, validator(maximum(value = "60")))]
+        #[oai(default, validator(minimum(value = "0"), maximum(value = "60")))]
         wait: Query<u16>,
         request: Body<StartRequest>,
     ) -> Answer<Start, { BAD | BODY | MISSING | CONFLICT | INVALID }> {

@@ -114,6 +114,7 @@ impl Workflows {
         call: Call,
         api: Data<&Api>,
         /// The workflow's name.
+        #[oai(validator(pattern = r"^[^\x00]*$"))]
         name: Path<String>,
     ) -> Answer<Body<Workflow>, { BAD | MISSING }> {
         let name = parameters::name("name", name.0)?;
@@ -127,6 +128,7 @@ impl Workflows {
         call: Call,
         api: Data<&Api>,
         /// The workflow's name.
+        #[oai(validator(pattern = r"^[^\x00]*$"))]
         name: Path<String>,
         /// `next` of the page before.
         cursor: Query<Option<String>>,
@@ -149,9 +151,10 @@ impl Workflows {
         call: Call,
         api: Data<&Api>,
         /// The workflow's name.
+        #[oai(validator(pattern = r"^[^\x00]*$"))]
         name: Path<String>,
         /// The version's number.
-        #[oai(validator(minimum(value = "1")))]
+        #[oai(validator(minimum(value = "1"), maximum(value = "2147483647")))]
         number: Path<i32>,
     ) -> Answer<Body<WorkflowVersion>, { BAD | MISSING }> {
         let name = parameters::name("name", name.0)?;
@@ -159,7 +162,8 @@ impl Workflows {
     }
 }
 
-/// Compiles it, as the command line does: what is wrong with prompts comes first, and stops the workflow if it names them.
+/// Compiles it, as the command line does. What is wrong with prompts comes first, since it brings forth the rest; whoever sends a prompt means
+/// it, so that it is a problem even where the workflow does not name it.
 async fn compiled(api: &Api, source: WorkflowSource) -> Result<Result<Compiled, Vec<Problem>>, Said> {
     let kinds = api.engine().registry().kinds.clone();
     let work = move || {

@@ -27,6 +27,14 @@ async fn the_same_key_is_the_same_run_and_with_another_input_a_conflict() {
         let (status, problem) = keyed(&place, wrong, json!({})).await;
         assert_eq!((status, code(&problem)), (StatusCode::BAD_REQUEST, "invalid_parameter"), "{wrong}");
     }
+    // One that can't be read must not count as none.
+    let request = || place.post("/runs").body_json(&json!({"workflow": "note"}));
+    for request in [request().header("idempotency-key", "h\u{e9}"), request().header("idempotency-key", "a").header("idempotency-key", "b")]
+    {
+        let answer = request.send().await;
+        answer.assert_status(StatusCode::BAD_REQUEST);
+    }
+    assert_eq!(place.read("/runs").await["items"].as_array().map(Vec::len), Some(1));
     place.done().await;
 }
 
