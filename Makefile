@@ -16,14 +16,16 @@ demo: ## a document is summarized, its worker is killed halfway, another finishe
 
 test: ## every test, on a PostgreSQL of its own
 	@scripts/setup-postgres.sh
+	@scripts/setup-torture.sh || true
 	@scripts/test.sh
 
 api: ## every operation of a real server, asked rightly and wrongly by schemathesis (Python), for two minutes
 	@scripts/setup-postgres.sh
 	@scripts/schemathesis.sh
 
-torture: ## faults on purpose, the long form: about an hour; SIZE=short takes minutes
+torture: ## faults on purpose, the long form, about an hour; SIZE=short for minutes, TORTURE='kills --seed 7' for more
 	@scripts/setup-postgres.sh
+	@scripts/setup-torture.sh || true
 	$(CARGO) build --locked --release --package krowoc
 	$(TARGET)/release/krowoc torture --size $(or $(SIZE),long) $(TORTURE)
 

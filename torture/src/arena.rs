@@ -44,15 +44,16 @@ pub struct Arena {
     pub findings: Findings,
     /// The product's binary.
     pub executable: PathBuf,
-    pub(crate) progress: Arc<dyn Fn(&str)>,
+    progress: Arc<dyn Fn(&str)>,
+    prefix: String,
     databases: Mutex<Vec<Database>>,
 }
 
 impl Arena {
     pub(crate) fn new(name: &'static str, size: Size, seed: u64, server: Server, place: Place) -> Self {
-        let Place { folder, deadline, executable, progress } = place;
+        let Place { folder, deadline, executable, prefix, progress } = place;
         let (dice, findings) = (Dice::new(seed, name), Findings::default());
-        Self { name, size, dice, server, folder, deadline, findings, executable, progress, databases: Mutex::default() }
+        Self { name, size, dice, server, folder, deadline, findings, executable, progress, prefix, databases: Mutex::default() }
     }
 
     /// A database of its own on the arena's server, with the schema; it goes with the arena.
@@ -62,7 +63,7 @@ impl Arena {
 
     /// The same on another server, which must be there as long as the arena is.
     pub async fn database_on(&self, url: &str) -> Result<Database> {
-        let database = Database::create(url, self.name).await?;
+        let database = Database::create(url, &self.prefix, self.name).await?;
         self.databases().push(database.clone());
         database.migrate().await?;
         Ok(database)
@@ -102,5 +103,7 @@ pub(crate) struct Place {
     pub folder: PathBuf,
     pub deadline: Instant,
     pub executable: PathBuf,
+    /// What the names of databases begin with.
+    pub prefix: String,
     pub progress: Arc<dyn Fn(&str)>,
 }

@@ -17,9 +17,10 @@ pub struct Database {
 
 impl Database {
     /// Makes one beside the database of a URL, which is left alone. It has no schema yet.
-    pub async fn create(url: &str, scenario: &str) -> Result<Self> {
+    pub(crate) async fn create(url: &str, prefix: &str, scenario: &str) -> Result<Self> {
         let server = options(url)?;
-        let name = format!("krowoc_torture_{}_{}", scenario.replace('-', "_"), uuid::Uuid::new_v4().simple());
+        let unique = uuid::Uuid::new_v4().as_fields().0;
+        let name = format!("{prefix}{}_{unique:08x}", scenario.replace('-', "_"));
         let mut admin = connect(&server).await?;
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.context("making a database")?;
         admin.close().await?;
@@ -31,6 +32,19 @@ impl Database {
         let mut conn = connect(&self.options()).await?;
         commands::migrate(&mut conn).await?;
         conn.close().await?;
+        Ok(())
+    }
+
+    /// Drops every database on a server whose name begins so. Somebody has died who would have.
+    pub(crate) async fn drop_all(url: &str, prefix: &str) -> Result<()> {
+        let server = options(url)?;
+        let mut admin = connect(&server).await?;
+        let names: Vec<String> =
+            sqlx::query_scalar("SELECT datname FROM pg_database WHERE starts_with(datname, $1)").bind(prefix).fetch_all(&mut admin).await?;
+        admin.close().await?;
+        for name in names {
+            Self { server: server.clone(), name }.drop_database().await?;
+        }
         Ok(())
     }
 

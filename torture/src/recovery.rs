@@ -8,7 +8,7 @@ use crate::{
 use anyhow::{Result, bail};
 use sqlx::PgPool;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -25,6 +25,8 @@ struct Dead {
     at: Instant,
     /// When something was last seen to be leased in its name.
     leased: Option<Instant>,
+    /// Under how many tokens: each that takes over gives another.
+    tokens: HashSet<i64>,
     /// When a session of it was last seen.
     session: Option<Instant>,
 }
@@ -55,7 +57,7 @@ impl Watch {
     /// A worker has died.
     pub fn died(&self, name: &str, at: Instant) {
         // It hears as long as it watches; when it has failed, its end says why.
-        let _ = self.deaths.send(Dead { name: name.to_owned(), at, leased: None, session: None });
+        let _ = self.deaths.send(Dead { name: name.to_owned(), at, leased: None, tokens: HashSet::new(), session: None });
     }
 
     /// Waits until all have been recovered from.
@@ -83,7 +85,9 @@ async fn watch(pool: PgPool, mut deaths: mpsc::UnboundedReceiver<Dead>, recovery
         let (leases, sessions) = look(&pool, &open).await?;
         let now = Instant::now();
         open.retain_mut(|dead| {
-            let (leases, sessions) = (leases.contains_key(&dead.name), sessions.contains_key(&dead.name));
+            let (tokens, sessions) = (leases.get(&dead.name), sessions.contains(&dead.name));
+            let leases = tokens.is_some();
+            dead.tokens.extend(tokens.into_iter().flatten());
             dead.leased = if leases { Some(now) } else { dead.leased };
             dead.session = if sessions { Some(now) } else { dead.session };
             if leases || sessions {
@@ -96,9 +100,10 @@ async fn watch(pool: PgPool, mut deaths: mpsc::UnboundedReceiver<Dead>, recovery
                     if now - dead.at > LONG {
                         let session = dead.session.map(|seen| seen - dead.at);
                         findings.note(format!(
-                            "{}: leased until {:?} after its death, its sessions until {session:?}",
+                            "{}: leased until {:?} after its death under {} tokens, its sessions until {session:?}",
                             dead.name,
-                            last - dead.at
+                            last - dead.at,
+                            dead.tokens.len()
                         ));
                     }
                 }
@@ -111,16 +116,16 @@ async fn watch(pool: PgPool, mut deaths: mpsc::UnboundedReceiver<Dead>, recovery
 }
 
 /// What is leased in their names, and their sessions: sessions first, since what one leases with its last breath is seen then.
-async fn look(pool: &PgPool, open: &[Dead]) -> Result<(HashMap<String, i64>, HashMap<String, i64>)> {
+async fn look(pool: &PgPool, open: &[Dead]) -> Result<(HashMap<String, Vec<i64>>, HashSet<String>)> {
     let names: Vec<&str> = open.iter().map(|dead| dead.name.as_str()).collect();
-    let sessions: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT application_name, count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = ANY ($1) GROUP BY 1",
+    let sessions: Vec<String> = sqlx::query_scalar(
+        "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND application_name = ANY ($1)",
     )
     .bind(&names)
     .fetch_all(pool)
     .await?;
-    let leases: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT w.name, count(*) FROM krowoc.live_lane l JOIN krowoc.worker w ON w.id = l.worker
+    let leases: Vec<(String, Vec<i64>)> = sqlx::query_as(
+        "SELECT w.name, array_agg(DISTINCT l.token) FROM krowoc.live_lane l JOIN krowoc.worker w ON w.id = l.worker
          WHERE w.name = ANY ($1) AND l.state IN ('leased', 'aborting') GROUP BY 1",
     )
     .bind(&names)

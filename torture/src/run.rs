@@ -3,6 +3,7 @@
 use crate::{
     arena::{Arena, Place, Size},
     database,
+    process::{Belongings, Keeper},
     report::{Outcome, Report, Verdict},
     scenario::Scenario,
     server::{Cluster, Server},
@@ -48,17 +49,20 @@ pub async fn run(options: &Options, stop: impl Future<Output = &'static str>) ->
     let began = Instant::now();
     let deadline = began + options.within;
     std::fs::create_dir_all(&options.folder).with_context(|| format!("making {}", options.folder.display()))?;
+    if let Some(url) = &options.url {
+        database::check(url).await?;
+    }
+    let prefix = format!("krowoc_torture_{:08x}_", uuid::Uuid::new_v4().as_fields().0);
+    let belongings = Belongings { folder: options.folder.clone(), url: options.url.clone(), prefix: prefix.clone(), keep: options.keep };
+    let keeper = Keeper::start(&options.executable, &belongings)?;
     let server = match &options.url {
-        Some(url) => {
-            database::check(url).await?;
-            Server::Given(url.clone())
-        }
+        Some(url) => Server::Given(url.clone()),
         None => Server::Own(Cluster::start(&options.folder.join("server"), &[]).await?),
     };
     let mut stop = std::pin::pin!(stop);
     let (mut scenarios, mut stopped) = (vec![], None);
     for scenario in &options.scenarios {
-        scenarios.push(one(options, scenario, &server, deadline, &mut stop, &mut stopped).await);
+        scenarios.push(one(options, scenario, &server, &prefix, deadline, &mut stop, &mut stopped).await);
     }
     let all_good = scenarios.iter().all(|o: &Outcome| match o.verdict {
         Verdict::Passed => true,
@@ -66,6 +70,7 @@ pub async fn run(options: &Options, stop: impl Future<Output = &'static str>) ->
         Verdict::Failed => false,
     });
     clean_up(options, &server, &scenarios).await?;
+    keeper.dismiss()?;
     Ok(Report {
         seed: options.seed,
         size: options.size,
@@ -80,6 +85,7 @@ async fn one(
     options: &Options,
     scenario: &'static Scenario,
     server: &Server,
+    prefix: &str,
     deadline: Instant,
     stop: &mut (impl Future<Output = &'static str> + Unpin),
     stopped: &mut Option<&'static str>,
@@ -99,6 +105,7 @@ async fn one(
         folder: options.folder.join(scenario.name),
         deadline,
         executable: options.executable.clone(),
+        prefix: prefix.to_owned(),
         progress: Arc::new(move |text: &str| progress(scenario.name, text)),
     };
     let mut arena = Arena::new(scenario.name, options.size, options.seed, server.clone(), place);

@@ -1,18 +1,21 @@
-//! Processes of the product: this binary once more, with [`Orders`] on its standard input. They end with the process that started them,
+//! Processes of the product: this binary once more, with an [`Errand`] on its standard input. They end with the process that started them,
 //! whatever becomes of it: by a signal that the system sends them then, or by the end of their input.
 
 pub mod client;
+mod keeper;
 mod orders;
 mod report;
 
+pub use keeper::{Belongings, Keeper};
 pub use orders::{FailPoint, Job, Orders, Role};
 pub use report::Report;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
-    io::Write,
+    io::{BufRead, Write},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -21,6 +24,25 @@ use std::{
 
 /// The hidden command that takes orders.
 pub const COMMAND: &str = "torture-process";
+
+/// What the hidden command is for: a line of JSON on its standard input.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Errand {
+    /// A worker, server or client.
+    Process(Orders),
+    /// Whoever cleans up where nobody else can any more.
+    Keeper(Belongings),
+}
+
+impl Errand {
+    /// Reads it, in the process that got it.
+    pub fn take() -> Result<Self> {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line)?;
+        serde_json::from_str(&line).context("this command is for `krowoc torture`, which says on its standard input what is to be done")
+    }
+}
 
 /// How long a process may take to stop in good order.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
@@ -56,7 +78,7 @@ impl Process {
             .with_context(|| format!("starting {}", executable.display()))?;
         let mut stdin = child.stdin.take().context("a pipe")?;
         // One that dies before it has read them is found dead later.
-        let _ = writeln!(stdin, "{}", serde_json::to_string(orders)?);
+        let _ = writeln!(stdin, "{}", serde_json::to_string(&Errand::Process(orders.clone()))?);
         child.stdin = Some(stdin);
         Ok(Self { child, name: orders.name.clone(), said, log, report: orders.report.clone() })
     }

@@ -1,7 +1,7 @@
-//! What a process is told: a line of JSON on its standard input.
+//! What a worker, server or client is told.
 
 use crate::ledger::LedgerKind;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use krowoc_engine::{
     RunId,
     executor::StepKinds,
@@ -89,24 +89,20 @@ pub struct FailPoint {
 }
 
 impl Orders {
-    /// Takes them, in the process that is to follow them: it ends with its parent from here on, and dies where it is told to.
-    pub fn take() -> Result<Self> {
+    /// Follows them from here on, in the process that got them: it ends with its parent, and dies where it is told to.
+    pub fn obey(&self) -> Result<()> {
         // The system's parent-death signal reaches one that is frozen as well.
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line)?;
-        let orders: Self =
-            serde_json::from_str(&line).context("this command is for `krowoc torture`, which sends it orders on its standard input")?;
         // A parent that died before the signal was asked for has closed the pipe: then there is nobody to work for.
         std::thread::spawn(|| {
             let mut rest = String::new();
             let _ = std::io::stdin().lock().read_line(&mut rest);
             die();
         });
-        if let Some(FailPoint { point, nth }) = orders.dies {
+        if let Some(FailPoint { point, nth }) = self.dies {
             fail_point::arm(point, nth, die);
         }
-        Ok(orders)
+        Ok(())
     }
 
     /// What the process knows beside the product's own kinds.
