@@ -1,13 +1,16 @@
 //! A worker process: claims what it has room for, carries it out, and completes it. apalis runs the steps; everything durable is in the
 //! commands. No type of apalis leaves this module.
 //!
-//! `claimer` takes ready steps → `loader` reads what they look at → `backend` hands them to apalis → `execute` carries them out →
-//! `completer` records what came of them and goes on with their successors. `heartbeat` renews leases and hears of cancellations.
+//! `claimer` takes ready steps → `loader` reads what they look at → `backend` hands them to apalis → `execute` finds them a thread →
+//! `attempt` carries them out → `completer` records what came of them and goes on with their successors. `heartbeat` renews leases and
+//! hears of cancellations.
 
+mod attempt;
 mod backend;
 mod claimer;
 mod completer;
 mod execute;
+mod expand;
 mod flights;
 mod gather;
 mod heartbeat;
