@@ -118,7 +118,15 @@ impl Config {
             allow_private_addresses,
             ..StepsConfig::default()
         };
-        Ok(Self { database, listen_url, bind, api_token, keep_runs, log: LogConfig { filter, format, colour: get("NO_COLOR")?.is_none() }, steps })
+        Ok(Self {
+            database,
+            listen_url,
+            bind,
+            api_token,
+            keep_runs,
+            log: LogConfig { filter, format, colour: get("NO_COLOR")?.is_none() },
+            steps,
+        })
     }
 
     /// The step kinds that this process knows.

@@ -136,14 +136,16 @@ fn what_is_cut_off_fails_with_what_it_had_reached_and_leaves_nothing() {
         assert!(text.contains(words), "{words} is missing in\n{text}");
     }
     // What a failure leaves to be looked at, and no server.
-    let left: Vec<_> = home.path().read_dir().expect("read").flatten().flat_map(|entry| entry.path().read_dir().expect("read").flatten()).collect();
+    let left: Vec<_> =
+        home.path().read_dir().expect("read").flatten().flat_map(|entry| entry.path().read_dir().expect("read").flatten()).collect();
     assert!(left.len() == 1 && left[0].file_name() == "commits", "{left:?}");
 }
 
 #[test]
 fn what_is_killed_is_cleaned_up_after() {
     let home = home();
-    let mut child = torture(home.path(), Server::Own, &["freezes"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("krowoc runs");
+    let mut child =
+        torture(home.path(), Server::Own, &["freezes"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("krowoc runs");
     let folder = home.path().join(format!("torture-{}", child.id()));
     let log = folder.join("freezes/worker-4.log");
     wait("the workers have begun", || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("worker ready")));

@@ -2,6 +2,7 @@
 //! sees the database, the run's state or the retry rules.
 
 use crate::{
+    bounds,
     definition::{Check, PromptVersion},
     error::ErrorClass,
     id::RunId,
@@ -15,9 +16,14 @@ use tokio_util::sync::CancellationToken;
 /// A kind of step: the key under a step's id in a workflow file (`llm:`, `http:`, …).
 ///
 /// `execute` may be dropped at any await point: when the attempt times out, when the run is cancelled, when the process dies. It is
-/// dropped *only* at an await point: code that computes or blocks for long can't be stopped, keeps its thread from other steps, and
-/// holds up the process's end. (Leases are renewed and results recorded all the same, on a thread of the engine's own.) Such work belongs in
-/// `tokio::task::spawn_blocking`, with a clone of [`StepContext::cancelled`] that it looks at, for what runs there is not dropped.
+/// dropped *only* at an await point: code that computes or blocks for long can't be stopped and keeps its thread from other steps. Such work
+/// belongs in `tokio::task::spawn_blocking`, with a clone of [`StepContext::cancelled`] that it looks at, for what runs there is not dropped.
+/// An attempt whose code does not come back ends all the same when its time is up, a second later; its late result is dropped. Its thread is
+/// taken until it does, and where steps take all of them, spare ones carry out the rest: eight times, then the worker takes no more work.
+///
+/// A step that panics fails with `internal`, whatever it panics with, and no other step is touched by it. Steps run on threads of the
+/// worker's own: what a kind keeps from one call to the next may be used by another runtime than the one it was made on, so a connection
+/// whose driver is a task is to be made anew there ([`tokio::runtime::Handle::id`] tells).
 ///
 /// What `execute` uses and does not return is not on record: an attempt that is dropped has no [`Usage`]. An end that has come when
 /// the attempt is to be dropped counts, and so does its usage.
@@ -61,8 +67,8 @@ pub struct StepContext {
     pub path: String,
     /// The attempt's number, from 1.
     pub attempt: u32,
-    /// Fires when the run is cancelled, the lease is lost, or the worker stops. `execute` is dropped then; this is for what it has
-    /// started elsewhere, which must stop by itself.
+    /// Fires when the run is cancelled, the lease is lost, the attempt's time is up, or the worker stops. `execute` is dropped then; this is
+    /// for what it has started elsewhere, which must stop by itself.
     pub cancelled: CancellationToken,
     /// The schema that the output will be checked against, if the step declares one.
     pub output_schema: Option<Arc<Value>>,
@@ -89,12 +95,13 @@ pub struct StepOutput {
 }
 
 impl StepOutput {
-    /// Serializes the output; a value that can't be JSON is an internal error of the kind.
+    /// Serializes the output, of at most 32 MiB: a larger one is `too_large`, and a value that can't be JSON an internal error of the kind.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, StepError> {
-        match Payload::of(value) {
-            Ok(output) => Ok(Self { output, usage: None }),
-            Err(e) => Err(StepError::new(ErrorClass::Internal, format!("the output is not JSON: {e}"))),
-        }
+        let no_json = |e: &dyn std::fmt::Display| StepError::new(ErrorClass::Internal, format!("the output is not JSON: {e}"));
+        let (text, size) = bounds::serialize(value, bounds::MAX_PAYLOAD).map_err(|e| no_json(&e))?;
+        bounds::check("the output", size)?;
+        let text = String::from_utf8(text).map_err(|e| no_json(&e))?;
+        Ok(Self { output: Payload::from_json_text(text), usage: None })
     }
 
     /// With what was used.
@@ -105,7 +112,7 @@ impl StepOutput {
 }
 
 /// Why an attempt failed. The class decides what happens next (docs/language.md); the message is for people and must hold no
-/// secret.
+/// secret. Of message and details 32 KiB each are kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StepError {
     /// What kind of failure.

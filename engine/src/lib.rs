@@ -4,6 +4,7 @@
 //! [`worker`] (claim, execute, complete), [`lifecycle`] (the pure rules), `store` (the SQL that writes), [`queries`] (what people
 //! and programs read), [`maintenance`] (reaper, timers, retention). The engine knows no HTTP framework and no provider.
 
+mod bounds;
 pub mod commands;
 pub mod definition;
 #[cfg(test)]

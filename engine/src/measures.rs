@@ -6,6 +6,7 @@ use crate::{
     error::ErrorClass,
     queries::queues::QueueView,
     store::rows::Lease,
+    worker::StepThreads,
 };
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use std::collections::HashMap;
@@ -48,6 +49,9 @@ const COMMIT_SECONDS: &str = "krowoc_commit_seconds";
 const COMMIT_BATCH: &str = "krowoc_commit_batch_steps";
 const SLOTS: &str = "krowoc_slots";
 const SLOTS_IN_USE: &str = "krowoc_slots_in_use";
+const THREAD_SETS: &str = "krowoc_step_thread_sets";
+const THREAD_SETS_STUCK: &str = "krowoc_step_thread_sets_stuck";
+const THREADS_KEPT: &str = "krowoc_step_threads_kept";
 const QUEUE_READY_STEPS: &str = "krowoc_queue_ready_steps";
 const QUEUE_READY_ITEMS: &str = "krowoc_queue_ready_items";
 const QUEUE_LEASED: &str = "krowoc_queue_leased_steps";
@@ -68,7 +72,7 @@ const fn histogram(name: &'static str, unit: Unit, description: &'static str) ->
 }
 
 /// Every measure of the engine.
-pub const ALL: [Measure; 20] = [
+pub const ALL: [Measure; 23] = [
     counter(ATTEMPTS, "Attempts that ended in this process, by status and error class"),
     counter(STEPS, "Steps brought to an end"),
     counter(RUNS, "Runs brought to an end"),
@@ -83,6 +87,9 @@ pub const ALL: [Measure; 20] = [
     histogram(COMMIT_BATCH, Unit::Count, "Attempts completed together"),
     gauge(SLOTS, Unit::Count, "Steps that this process's worker may have in flight"),
     gauge(SLOTS_IN_USE, Unit::Count, "Steps that this process's worker has in flight"),
+    gauge(THREAD_SETS, Unit::Count, "Sets of step threads in this process's worker: 1, and spare ones"),
+    gauge(THREAD_SETS_STUCK, Unit::Count, "Those of which steps keep every thread"),
+    gauge(THREADS_KEPT, Unit::Count, "Threads that steps keep whose attempts have ended"),
     gauge(QUEUE_READY_STEPS, Unit::Count, "Steps that may be claimed now, by queue"),
     gauge(QUEUE_READY_ITEMS, Unit::Count, "Map items that may be claimed now, by queue"),
     gauge(QUEUE_LEASED, Unit::Count, "Steps that workers hold, by queue"),
@@ -119,6 +126,9 @@ pub(crate) struct WorkerMeasures {
     pub commit_batch: Histogram,
     slots: Gauge,
     pub slots_in_use: Gauge,
+    thread_sets: Gauge,
+    thread_sets_stuck: Gauge,
+    threads_kept: Gauge,
 }
 
 impl WorkerMeasures {
@@ -140,9 +150,20 @@ impl WorkerMeasures {
             commit_batch: histogram!(COMMIT_BATCH),
             slots: gauge!(SLOTS),
             slots_in_use: gauge!(SLOTS_IN_USE),
+            thread_sets: gauge!(THREAD_SETS),
+            thread_sets_stuck: gauge!(THREAD_SETS_STUCK),
+            threads_kept: gauge!(THREADS_KEPT),
         };
         measures.slots.set(slots as f64);
+        measures.threads(0, StepThreads { sets: 1, ..StepThreads::default() });
         measures
+    }
+
+    /// How the step threads stand, and how many of them are kept by steps whose attempts have ended.
+    pub fn threads(&self, kept: usize, standing: StepThreads) {
+        self.thread_sets.set(standing.sets as f64);
+        self.thread_sets_stuck.set(standing.stuck as f64);
+        self.threads_kept.set(kept as f64);
     }
 
     pub fn ended(&self, tally: Tally) {

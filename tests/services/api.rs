@@ -18,7 +18,8 @@ const SHOWN: &str = "Token       ";
 fn ask(address: &str, token: &str, host: &str) -> u16 {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(LIMIT)).expect("set");
-    write!(stream, "GET /api/v1/runs HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").expect("sent");
+    write!(stream, "GET /api/v1/runs HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n")
+        .expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")

@@ -1,6 +1,7 @@
 //! Runs are accepted: header, state and first lanes in one transaction. Once this returns, the run will reach an end.
 
 use crate::{
+    bounds,
     definition::Problem,
     error::{Error, Result},
     fail_point::{self, Site},
@@ -165,7 +166,10 @@ pub(crate) fn problems(run: &StartRun, version: &Version) -> Vec<Problem> {
     {
         problems.push(Problem::new("idempotency_key", "", "an idempotency key has 1 to 255 bytes"));
     }
-    problems.extend(version.dag.check_input(&run.input));
+    match run.input.len() {
+        size if size > bounds::MAX_PAYLOAD => problems.push(Problem::new("too_large", "", bounds::too_large("the input", size))),
+        _ => problems.extend(version.dag.check_input(&run.input)),
+    }
     problems
 }
 

@@ -2,28 +2,117 @@
 
 use super::{
     expand, gather,
+    limit::Limit,
+    panics,
     shared::{Job, Shared},
 };
 use crate::{
+    bounds,
     commands::complete_attempts::{Outcome, Wake},
     definition::{Action, Bindings, ExpressionError, Schema, Step, Template, WaitPlan, parse_duration},
     error::ErrorClass,
-    executor::{StepContext, StepError, StepKind, Usage},
+    executor::{StepContext, StepError, StepKind, StepOutput, Usage},
     id::StepIx,
     payload::Payload,
     store::rows::Lease,
 };
+use futures::FutureExt;
 use serde_json::Value;
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
-pub(super) async fn attempt(shared: &Shared, job: &Job) -> Outcome {
+/// Carries out an attempt that has begun. `returned` becomes true when its kind has brought a result: whoever watches its limit is told.
+pub(super) async fn attempt(shared: &Shared, job: &Job, begun: Instant, returned: &AtomicBool) -> Outcome {
     let bindings = bind(job);
-    let outcome = match job.version.step(job.lease.step) {
-        None if job.lease.step == Lease::ENTRY => Ok(Outcome::Entered),
-        None => finish(job, &bindings),
-        Some((ix, step)) => carry_out(shared, job, ix, step, &bindings).await,
+    let attempt = Attempt { shared, job, begun, returned, bindings: &bindings };
+    let ended = AssertUnwindSafe(attempt.outcome()).catch_unwind().await;
+    let error = match ended {
+        Ok(Ok(outcome)) => return outcome,
+        Ok(Err(error)) => error.within_bounds(),
+        Err(panic) => panics::error(panic),
     };
-    outcome.unwrap_or_else(|error| Outcome::Failed { error, input: input_of(job, &bindings) })
+    // What panicked may be the rendering.
+    let input = catch_unwind(AssertUnwindSafe(|| input_of(job, &bindings))).unwrap_or_else(|panic| {
+        panics::said(panic);
+        None
+    });
+    Outcome::Failed { error, input }
+}
+
+/// An attempt that has begun.
+struct Attempt<'a> {
+    shared: &'a Shared,
+    job: &'a Job,
+    begun: Instant,
+    returned: &'a AtomicBool,
+    bindings: &'a Bindings,
+}
+
+impl Attempt<'_> {
+    async fn outcome(&self) -> Result<Outcome, StepError> {
+        match self.job.version.step(self.job.lease.step) {
+            None if self.job.lease.step == Lease::ENTRY => Ok(Outcome::Entered),
+            None => finish(self.job, self.bindings),
+            Some((ix, step)) => self.carry_out(ix, step).await,
+        }
+    }
+
+    async fn carry_out(&self, ix: StepIx, step: &Step) -> Result<Outcome, StepError> {
+        let (shared, job, bindings) = (self.shared, self.job, self.bindings);
+        if job.lease.phase == Lease::FRESH
+            && let Some(when) = &step.when
+            && !when.render_bool(bindings).map_err(expression)?
+        {
+            return Ok(Outcome::Skipped);
+        }
+        match (&step.action, job.lease.phase) {
+            (Action::Task { kind, config }, _) => self.task(step, kind, config).await,
+            (Action::Wait(_), Lease::DUE) => done(step, serde_json::json!({ "waited_s": job.lease.overdue.as_secs_f64() })),
+            (Action::Wait(plan), _) => sleep(plan, bindings),
+            (Action::Map(plan), Lease::FILLED) => {
+                // On the heap: every step's future would otherwise have room for the queries of a map's end, and is moved with it.
+                match Box::pin(gather::gather(shared, job, ix, plan, bindings)).await? {
+                    Some(output) => check_step_output(step, output, None),
+                    None => Ok(Outcome::Released),
+                }
+            }
+            (Action::Map(plan), _) => {
+                gather::prepare(shared);
+                Box::pin(expand::expand(step, plan, bindings)).await
+            }
+        }
+    }
+
+    async fn task(&self, step: &Step, kind: &str, config: &Template) -> Result<Outcome, StepError> {
+        let (shared, job) = (self.shared, self.job);
+        let kind = shared.registry.kinds.get(kind).ok_or_else(|| {
+            let message = format!("this worker does not know the step kind `{kind}`; run the step on a queue whose workers do");
+            StepError::new(ErrorClass::InvalidRequest, message)
+        })?;
+        let config = config.render(self.bindings).map_err(expression)?;
+        let limit = Limit::of(job, self.begun);
+        let cancelled = &job.flight.cancelled;
+        let context = StepContext {
+            run: job.lease.run,
+            path: job.version.path(&job.lease.scope, job.lease.step, &job.inputs.keys),
+            attempt: job.lease.attempt,
+            // What ends by its limit alone is not cancelled, but what it has started elsewhere must hear of it.
+            cancelled: if limit.is_some() { cancelled.child_token() } else { cancelled.clone() },
+            output_schema: step.output.as_ref().map(|schema| schema.json().clone()),
+            prompts: job.version.dag.prompts.clone(),
+            idle_timeout: step.timeout.idle,
+        };
+        if !shared.flights.may_start(job.flight.number, shared.config.lease) {
+            return Ok(Outcome::Released);
+        }
+        let ended = timed(limit, kind.as_ref(), &context, config).await;
+        self.returned.store(true, Relaxed);
+        let output = ended?;
+        check_step_output(step, output.output, output.usage)
+    }
 }
 
 /// What the expressions of a job see.
@@ -48,7 +137,7 @@ pub(super) fn bind(job: &Job) -> Bindings {
 }
 
 /// The rendered configuration of a failed task, for its dead letter. Where rendering is what failed there is none.
-pub(super) fn input_of(job: &Job, bindings: &Bindings) -> Option<Payload> {
+fn input_of(job: &Job, bindings: &Bindings) -> Option<Payload> {
     match &job.version.step(job.lease.step)?.1.action {
         Action::Task { config, .. } => config.render_payload(bindings).ok(),
         Action::Map(plan) => plan.over.render_payload(bindings).ok(),
@@ -69,82 +158,23 @@ fn finish(job: &Job, bindings: &Bindings) -> Result<Outcome, StepError> {
     check_output("the run's output", job.version.dag.output_schema.as_ref(), output, None)
 }
 
-async fn carry_out(shared: &Shared, job: &Job, ix: StepIx, step: &Step, bindings: &Bindings) -> Result<Outcome, StepError> {
-    if job.lease.phase == Lease::FRESH
-        && let Some(when) = &step.when
-        && !when.render_bool(bindings).map_err(expression)?
-    {
-        return Ok(Outcome::Skipped);
-    }
-    match (&step.action, job.lease.phase) {
-        (Action::Task { kind, config }, _) => task(shared, job, step, kind, config, bindings).await,
-        (Action::Wait(_), Lease::DUE) => done(step, serde_json::json!({ "waited_s": job.lease.overdue.as_secs_f64() })),
-        (Action::Wait(plan), _) => sleep(plan, bindings),
-        (Action::Map(plan), Lease::FILLED) => {
-            // On the heap: every step's future would otherwise have room for the queries of a map's end, and is moved with it.
-            match Box::pin(gather::gather(shared, job, ix, plan, bindings)).await? {
-                Some(output) => check_step_output(step, output, None),
-                None => Ok(Outcome::Released),
-            }
-        }
-        (Action::Map(plan), _) => {
-            gather::prepare(shared);
-            Box::pin(expand::expand(step, plan, bindings)).await
-        }
-    }
-}
-
-async fn task(shared: &Shared, job: &Job, step: &Step, kind: &str, config: &Template, bindings: &Bindings) -> Result<Outcome, StepError> {
-    let kind = shared.registry.kinds.get(kind).ok_or_else(|| {
-        let message = format!("this worker does not know the step kind `{kind}`; run the step on a queue whose workers do");
-        StepError::new(ErrorClass::InvalidRequest, message)
-    })?;
-    let config = config.render(bindings).map_err(expression)?;
-    let context = StepContext {
-        run: job.lease.run,
-        path: job.version.path(&job.lease.scope, job.lease.step, &job.inputs.keys),
-        attempt: job.lease.attempt,
-        cancelled: job.flight.cancelled.clone(),
-        output_schema: step.output.as_ref().map(|schema| schema.json().clone()),
-        prompts: job.version.dag.prompts.clone(),
-        idle_timeout: step.timeout.idle,
-    };
-    if !shared.flights.may_start(job.flight.number, shared.config.lease) {
-        return Ok(Outcome::Released);
-    }
-    let output = timed(job, step, kind.as_ref(), &context, config).await?;
-    check_step_output(step, output.output, output.usage)
-}
-
-/// One attempt within its own limit and what is left of the step's.
-async fn timed(
-    job: &Job,
-    step: &Step,
-    kind: &dyn StepKind,
-    context: &StepContext,
-    config: Value,
-) -> Result<crate::executor::StepOutput, StepError> {
-    let spent = job.lease.overdue.saturating_add(job.flight.since.elapsed());
-    let left = step.timeout.total.map(|total| total.saturating_sub(spent));
-    if left == Some(Duration::ZERO) {
-        // Not even asked: a limit of nothing would still let a quick kind end well.
-        return Err(out_of_time());
-    }
-    let (limit, class) = match (step.timeout.attempt, left) {
-        (Some(attempt), Some(left)) if left < attempt => (Some(left), ErrorClass::TotalTimeout),
-        (None, Some(left)) => (Some(left), ErrorClass::TotalTimeout),
-        (attempt, _) => (attempt, ErrorClass::Timeout),
-    };
+/// One attempt within its limit.
+async fn timed(limit: Option<Limit>, kind: &dyn StepKind, context: &StepContext, config: Value) -> Result<StepOutput, StepError> {
     let Some(limit) = limit else { return kind.execute(context, config).await };
-    match tokio::time::timeout(limit, kind.execute(context, config)).await {
-        Ok(ended) => ended,
-        Err(_) if class == ErrorClass::TotalTimeout => Err(out_of_time()),
-        Err(_) => Err(StepError::new(class, format!("the attempt took longer than {limit:?}; raise `timeout.attempt` if that is usual"))),
+    if limit.leaves_nothing() {
+        return Err(limit.error());
     }
-}
-
-fn out_of_time() -> StepError {
-    StepError::new(ErrorClass::TotalTimeout, "the step's total timeout has passed; raise `timeout.total` or lower `timeout.attempt`")
+    let left = limit.at.saturating_duration_since(Instant::now());
+    let mut work = kind.execute(context, config);
+    if let Ok(ended) = tokio::time::timeout(left, &mut work).await {
+        return ended;
+    }
+    context.cancelled.cancel();
+    // What it was in the middle of may panic; its time is up all the same.
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(work))) {
+        tracing::warn!(path = context.path, panic = panics::said(panic), "a step panicked while it was dropped");
+    }
+    Err(limit.error())
 }
 
 pub(super) fn done(step: &Step, output: Value) -> Result<Outcome, StepError> {
@@ -156,6 +186,10 @@ fn check_step_output(step: &Step, output: Payload, usage: Option<Usage>) -> Resu
 }
 
 fn check_output(what: &str, schema: Option<&Schema>, output: Payload, usage: Option<Usage>) -> Result<Outcome, StepError> {
+    if let Err(mut error) = bounds::check(what, output.len()) {
+        error.usage = usage;
+        return Err(error);
+    }
     if let Some(schema) = schema {
         let value: Value = output.parse().map_err(|e| StepError::new(ErrorClass::Internal, format!("{what} is not JSON: {e}")))?;
         let violations = schema.check(&value);
@@ -169,7 +203,7 @@ fn check_output(what: &str, schema: Option<&Schema>, output: Payload, usage: Opt
     }
     // Here, where only this step waits for it.
     output.packed();
-    Ok(Outcome::Succeeded { output, usage })
+    Ok(Outcome::Succeeded { output, usage: usage.map(Usage::within_bounds) })
 }
 
 fn sleep(plan: &WaitPlan, bindings: &Bindings) -> Result<Outcome, StepError> {

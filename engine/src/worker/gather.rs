@@ -7,6 +7,7 @@ use super::{
     shared::{Job, Shared},
 };
 use crate::{
+    bounds,
     definition::{Bindings, Budget, MapPlan, Template},
     error::{Error, ErrorClass},
     executor::StepError,
@@ -114,9 +115,15 @@ async fn append(
         }
         let value = collect.render_payload_within(seen, &mut effort.budget);
         let value = value.map_err(|e| StepError::new(ErrorClass::Expression, e.of(format_args!("`collect` of item {item}")).message))?;
+        // Before it grows: what items bring together is bounded by nothing else.
+        bounds::check("what `collect` makes of the items", output.len() + value.len() + 1).map_err(|e| of_items(e, item))?;
         output.push_str(value.as_str());
     }
     Ok(())
+}
+
+fn of_items(error: StepError, last: u32) -> StepError {
+    StepError { message: format!("up to item {last}, {}", error.message), ..error }
 }
 
 async fn counts(reader: &mut Reader<'_>, sight: &Sight<'_>) -> Result<Option<MapCounts>, StepError> {

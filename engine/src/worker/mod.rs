@@ -3,7 +3,7 @@
 //!
 //! `claimer` takes ready steps → `loader` reads what they look at → `backend` hands them to apalis → `execute` finds them a thread →
 //! `attempt` carries them out → `completer` records what came of them and goes on with their successors. `heartbeat` renews leases and
-//! hears of cancellations.
+//! hears of cancellations; `watchdog` sees to steps that keep their threads.
 
 mod attempt;
 mod backend;
@@ -14,17 +14,23 @@ mod expand;
 mod flights;
 mod gather;
 mod heartbeat;
+mod limit;
 mod loader;
 mod pace;
 mod page;
+mod panics;
 mod reader;
 mod reconnect;
 mod room;
+mod runtimes;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod underway;
+mod watchdog;
 
+pub use runtimes::StepThreads;
 pub use shared::Stats;
 
 use crate::{
@@ -75,6 +81,8 @@ pub struct WorkerConfig {
     pub drain: Duration,
     /// Tasks that complete, each with a connection of its own.
     pub completers: usize,
+    /// Threads that carry out steps; unless given, as many as tokio takes: `TOKIO_WORKER_THREADS`, or one for each processor.
+    pub threads: Option<usize>,
 }
 
 impl Default for WorkerConfig {
@@ -88,6 +96,7 @@ impl Default for WorkerConfig {
             poll: Duration::from_secs(1),
             drain: Duration::from_secs(30),
             completers: 2,
+            threads: None,
         }
     }
 }
@@ -120,13 +129,14 @@ impl Worker {
         crate::commands::check_schema(&mut conn).await?;
         let queues = workers::queue_ids(&mut conn, &config.queues).await?;
         let id = workers::register(&mut conn, &config.name, config.known_for(&queues), config.concurrency as i32).await?;
-        let (shared, channels) = Shared::new((options.clone(), listen_at.clone()), registry, config, id, queues);
+        let (shared, channels) = Shared::new((options.clone(), listen_at.clone()), registry, config, id, queues)?;
         for completions in channels.completions {
             tasks.spawn_on(completer::run(shared.clone(), completions), &thread.handle);
         }
         tasks.spawn_on(loader::run(shared.clone(), channels.to_load), &thread.handle);
         tasks.spawn_on(claimer::run(shared.clone()), &thread.handle);
         tasks.spawn_on(heartbeat::run(shared.clone()), &thread.handle);
+        tasks.spawn_on(watchdog::run(shared.clone()), &thread.handle);
         let backend = backend::StepBackend::new(shared.clone(), channels.jobs);
         let carry_out = shared.clone();
         let worker = WorkerBuilder::new(shared.config.name.clone())
@@ -165,6 +175,11 @@ impl Worker {
     /// How many steps are in flight.
     pub fn in_flight(&self) -> usize {
         self.shared.flights.steps()
+    }
+
+    /// How the threads stand that carry out its steps.
+    pub fn step_threads(&self) -> StepThreads {
+        self.shared.runtimes.standing()
     }
 
     /// Fires when the worker is to stop: no more claims, successors go to others, what is in flight may end.
@@ -234,6 +249,13 @@ impl Worker {
             tracing::warn!(%error, "stopped without signing off");
         }
         Ok(())
+    }
+}
+
+impl Drop for Worker {
+    /// Steps that do not give their threads back are not waited for.
+    fn drop(&mut self) {
+        self.shared.runtimes.shut_down();
     }
 }
 

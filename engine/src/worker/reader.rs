@@ -59,6 +59,11 @@ impl Readers {
         }
     }
 
+    /// Closes what nobody uses: it belongs to threads that are gone.
+    pub fn forget(&self) {
+        self.idle().clear();
+    }
+
     async fn kept(&self) -> Option<PgConnection> {
         loop {
             let (mut conn, since) = self.idle().pop()?;
@@ -109,7 +114,7 @@ impl Reader<'_> {
             return Err(StepError::new(ErrorClass::Internal, format!("what is stored of the step can't be read: {error}")));
         }
         // What the others have left is as old.
-        self.readers.idle().clear();
+        self.readers.forget();
         self.reconnect.failed(&error);
         Ok(())
     }

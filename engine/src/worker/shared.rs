@@ -1,8 +1,13 @@
 //! What a worker's tasks share: slots, steps in flight, channels, counters.
 
-use super::flights::{Flight, Flights};
+use super::{
+    flights::{Flight, Flights},
+    runtimes::StepRuntimes,
+    underway::Register,
+};
 use crate::{
     commands::complete_attempts::{Completion, Inputs, Outcome},
+    error::Result,
     id::RunId,
     measures::WorkerMeasures,
     store::{
@@ -20,10 +25,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, mpsc},
-};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// A leased step on its way through the worker.
@@ -57,7 +59,11 @@ pub(crate) struct Shared {
     /// Where notifications are listened for.
     pub listen_at: PgConnectOptions,
     /// Where steps are carried out; the engine's tasks have a thread of their own.
-    pub runtime: Handle,
+    pub runtimes: StepRuntimes,
+    /// Steps that have tasks there.
+    pub underway: Register,
+    /// No thread is left that could carry out a step.
+    without_threads: AtomicBool,
     pub registry: Registry,
     pub config: WorkerConfig,
     pub worker: i32,
@@ -106,13 +112,15 @@ impl Shared {
         config: WorkerConfig,
         worker: i32,
         queues: Vec<i16>,
-    ) -> (Arc<Self>, Channels) {
+    ) -> Result<(Arc<Self>, Channels)> {
         let (completions, completed): (Vec<_>, Vec<_>) = (0..config.completers.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
         let (to_load, loads) = mpsc::unbounded_channel();
         let (jobs, handed_out) = mpsc::unbounded_channel();
         let shared = Arc::new(Self {
             registry,
-            runtime: Handle::current(),
+            runtimes: StepRuntimes::start(config.threads)?,
+            underway: Register::default(),
+            without_threads: AtomicBool::new(false),
             worker,
             queues,
             stats: Arc::default(),
@@ -136,15 +144,28 @@ impl Shared {
             listen_at,
             config,
         });
-        (shared, Channels { completions: completed, to_load: loads, jobs: handed_out })
+        Ok((shared, Channels { completions: completed, to_load: loads, jobs: handed_out }))
     }
 
     pub fn claimant(&self) -> Claimant {
         Claimant { worker: self.worker, lease_s: self.config.lease.as_secs_f64() }
     }
 
+    /// Says whether there are threads for steps, without which no slot is free; gives what it was before.
+    pub fn takes_work(&self, has_threads: bool) -> bool {
+        let did = !self.without_threads.swap(!has_threads, Relaxed);
+        if has_threads && !did {
+            self.freed.notify_one();
+            self.wake.notify_one();
+        }
+        did
+    }
+
     /// Takes up to `max` free slots.
     pub fn take_slots(&self, max: usize) -> usize {
+        if self.without_threads.load(Relaxed) {
+            return 0;
+        }
         let mut free = self.free.load(Relaxed);
         loop {
             let take = free.min(max as i64).max(0);
@@ -164,7 +185,7 @@ impl Shared {
     }
 
     pub fn has_free_slot(&self) -> bool {
-        self.free.load(Relaxed) > 0
+        self.free.load(Relaxed) > 0 && !self.without_threads.load(Relaxed)
     }
 
     /// Sends a leased step on its way: to the loader while it lacks something, else to apalis. Its slot is taken already. The lease has

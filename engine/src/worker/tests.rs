@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
+use tokio_util::sync::CancellationToken;
 
 /// What the steps of a test do.
 #[derive(Clone, Copy)]
@@ -27,6 +29,8 @@ enum Deed {
     Panic,
     /// Its own step is cancelled while it ends.
     EndCancelled,
+    /// It never ends.
+    Wait,
 }
 
 struct Probe {
@@ -36,6 +40,14 @@ struct Probe {
     calls: Arc<AtomicUsize>,
     /// Calls that had a task of their own.
     apart: Arc<AtomicUsize>,
+    /// Cancels the step.
+    flight: Arc<OnceLock<CancellationToken>>,
+}
+
+impl Probe {
+    fn new(deed: Deed) -> Self {
+        Self { deed, calls_out: false, instant: false, calls: Arc::default(), apart: Arc::default(), flight: Arc::default() }
+    }
 }
 
 #[async_trait::async_trait]
@@ -56,13 +68,14 @@ impl StepKind for Probe {
         self.instant
     }
 
-    async fn execute(&self, context: &StepContext, _: Value) -> Result<StepOutput, StepError> {
+    async fn execute(&self, _: &StepContext, _: Value) -> Result<StepOutput, StepError> {
         self.calls.fetch_add(1, Relaxed);
         self.apart.fetch_add(usize::from(tokio::task::try_id().is_some()), Relaxed);
         match self.deed {
             Deed::Succeed => {}
             Deed::Panic => panic!("as the test says"),
-            Deed::EndCancelled => context.cancelled.cancel(),
+            Deed::Wait => std::future::pending().await,
+            Deed::EndCancelled => self.flight.get().expect("the step's").cancel(),
         }
         Ok(StepOutput::json(&1)?.with_usage(Usage { input_tokens: 7, ..Usage::default() }))
     }
@@ -71,22 +84,43 @@ impl StepKind for Probe {
 /// Carries out the first step of a workflow; gives what came of it and how often the kind was called.
 async fn carry_out(steps: &str, deed: Deed, calls_out: bool, overdue: Duration) -> (Outcome, usize) {
     let calls = Arc::<AtomicUsize>::default();
-    let probe = Probe { deed, calls_out, instant: false, calls: calls.clone(), apart: Arc::default() };
+    let probe = Probe { calls_out, calls: calls.clone(), ..Probe::new(deed) };
     let outcome = carry_out_with(steps, probe, overdue, Inputs { complete: true, ..Default::default() }).await;
     (outcome, calls.load(Relaxed))
 }
 
 async fn carry_out_with(steps: &str, probe: Probe, overdue: Duration, inputs: Inputs) -> Outcome {
+    let (flight, deed) = (probe.flight.clone(), probe.deed);
     let mut drain = Drain::new().await;
     let (_, version) = drain.start(steps).await;
     let Claimed { mut lease, state } = drain.claim().await.expect("a step");
     drain.done().await;
     lease.overdue = overdue;
     let registry = Registry { kinds: Arc::new(StepKinds::new().with(probe)), versions: Arc::new(Versions::default()) };
-    let (shared, mut channels) = Shared::new((PgConnectOptions::new(), PgConnectOptions::new()), registry, WorkerConfig::default(), 1, vec![]);
+    let config = WorkerConfig { threads: Some(1), ..WorkerConfig::default() };
+    let (shared, mut channels) =
+        Shared::new((PgConnectOptions::new(), PgConnectOptions::new()), registry, config, 1, vec![]).expect("a worker's parts");
     shared.dispatch(lease, version, state, inputs, Instant::now());
     let job = channels.jobs.recv().await.expect("a job");
-    execute::execute(&shared, Arc::new(job)).await
+    assert!(flight.set(job.flight.cancelled.clone()).is_ok());
+    let waits = matches!(deed, Deed::Wait);
+    let mut executing = std::pin::pin!(execute::execute(&shared, Arc::new(job)));
+    let outcome = match futures::poll!(executing.as_mut()) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending if waits => {
+            shared.runtimes.shut_down();
+            executing.await
+        }
+        Poll::Pending => {
+            // Whoever waits for the end of a task looks when there is nothing left to come.
+            while !shared.runtimes.are_deserted() {
+                std::thread::yield_now();
+            }
+            executing.await
+        }
+    };
+    shared.runtimes.shut_down();
+    outcome
 }
 
 /// Guard: `is_small`. The thread on which leases are renewed is for what is done at once.
@@ -95,7 +129,7 @@ async fn only_instant_kinds_with_little_to_look_at_have_no_task_of_their_own() {
     let steps = "  a:\n    t: '${{ input }}'\n";
     for (instant, bytes, apart) in [(true, 10, 0), (true, 20_000, 1), (false, 10, 1)] {
         let calls = Arc::<AtomicUsize>::default();
-        let probe = Probe { deed: Deed::Succeed, calls_out: false, instant, calls: Arc::default(), apart: calls.clone() };
+        let probe = Probe { instant, apart: calls.clone(), ..Probe::new(Deed::Succeed) };
         let inputs = Inputs { input: Some(Payload::from(&json!("x".repeat(bytes)))), complete: true, ..Default::default() };
         let outcome = carry_out_with(steps, probe, Duration::ZERO, inputs).await;
         assert!(matches!(outcome, Outcome::Succeeded { .. }), "{outcome:?}");
@@ -134,4 +168,11 @@ async fn an_end_that_has_come_counts_though_the_step_is_cancelled() {
         let Outcome::Succeeded { usage, .. } = outcome else { panic!("{outcome:?}") };
         assert_eq!(usage.expect("usage").input_tokens, 7);
     }
+}
+
+/// Guard: a task that is cancelled with its runtime is no failure (`broken_off`).
+#[tokio::test]
+async fn a_step_whose_threads_go_away_is_given_back() {
+    let (outcome, _) = carry_out("  a:\n    t:\n", Deed::Wait, false, Duration::ZERO).await;
+    assert!(matches!(outcome, Outcome::Released), "{outcome:?}");
 }
