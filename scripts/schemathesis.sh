@@ -47,15 +47,16 @@ for _ in $(seq 600); do
     sleep 0.1
 done
 
-# One run that succeeds, one with a map, and one that fails and leaves a dead letter.
-"$krowoc" apply workflows
+# The workflow that the document speaks of; one run that succeeds, one with a map, and one that fails and leaves a dead letter.
+"$krowoc" init "$KROWOC_HOME/project" >/dev/null
+"$krowoc" apply workflows "$KROWOC_HOME/project/workflows"
 "$krowoc" run workflows/support-triage.yaml --input @examples/data/support-message.json >/dev/null
 "$krowoc" run workflows/extract-invoices.yaml --input @examples/data/invoices.json >/dev/null
 "$krowoc" run workflows/flaky-provider.yaml --set question="What does durable mean?" >/dev/null || true
 
 status=0
 "$schemathesis" --config-file scripts/schemathesis.toml run "http://$address/api/v1/openapi.json" \
-    --header "Authorization: Bearer $KROWOC_API_TOKEN" "$@" || status=$?
+    --header "Authorization: Bearer $KROWOC_API_TOKEN" --checks all --max-time 110 --workers 2 --request-timeout 90 "$@" || status=$?
 if grep -E 'panic|ERROR' "$log"; then
     echo "The server's log has errors." >&2
     status=1

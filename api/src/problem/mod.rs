@@ -284,7 +284,11 @@ pub(crate) fn of_poem(error: &poem::Error) -> Said {
     match error.status() {
         StatusCode::BAD_REQUEST => Said::new(Code::BadRequest, detail),
         StatusCode::NOT_FOUND => Said::new(Code::NotFound, detail),
-        StatusCode::METHOD_NOT_ALLOWED => Said::new(Code::MethodNotAllowed, "the path is served, but not for this method"),
+        // Where the document knows better, the error has passed there and says so itself.
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let said = Said::new(Code::MethodNotAllowed, "the path is served for GET, HEAD, and not for this method");
+            Said { allow: Some("GET, HEAD".into()), ..said }
+        }
         StatusCode::REQUEST_TIMEOUT => Said::new(Code::RequestTimeout, detail),
         StatusCode::PAYLOAD_TOO_LARGE => Said::new(Code::TooLarge, detail),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Said::new(Code::UnsupportedMediaType, detail),

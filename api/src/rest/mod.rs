@@ -57,12 +57,22 @@ fn service() -> OpenApiService<Operations, ()> {
 /// What requests consist of: nothing but what the document names is taken (`deny_unknown_fields`), which poem-openapi can't say.
 const TAKEN: [&str; 6] = ["BatchRequest", "BatchedStart", "DiscardRequest", "RedriveRequest", "StartRequest", "WorkflowSource"];
 
+/// What requests look like: readers learn from it, and schemathesis asks it first.
+const EXAMPLES: [(&str, &str); 3] = [
+    ("StartRequest", r#"{"workflow": "summarize-note", "input": {"note": "Call Ada. Book the room."}}"#),
+    ("BatchRequest", r#"{"runs": [{"workflow": "summarize-note", "input": {"note": "Call Ada."}, "idempotency_key": "note-7"}]}"#),
+    ("WorkflowSource", r#"{"workflow": "krowoc: v1\nname: hello\nsteps:\n  greet: {transform: {text: Hello}}\n"}"#),
+];
+
 /// The OpenAPI document.
 pub fn document() -> String {
     let text = service().spec();
     let Ok(mut document) = serde_json::from_str::<Value>(&text) else { return text };
     for name in TAKEN {
         document["components"]["schemas"][name]["additionalProperties"] = Value::Bool(false);
+    }
+    for (name, example) in EXAMPLES {
+        document["components"]["schemas"][name]["example"] = serde_json::from_str(example).unwrap_or_default();
     }
     format!("{document:#}\n")
 }
@@ -130,6 +140,14 @@ mod tests {
         for name in TAKEN {
             assert_eq!((&schemas[name]["type"], &schemas[name]["additionalProperties"]), (&"object".into(), &false.into()), "{name}");
         }
+    }
+
+    #[test]
+    fn every_example_is_taken() {
+        let example = |name| EXAMPLES.iter().find(|(of, _)| *of == name).map(|(_, example)| *example).expect("an example");
+        serde_json::from_str::<start::StartRequest>(example("StartRequest")).expect("a start");
+        serde_json::from_str::<start::BatchRequest>(example("BatchRequest")).expect("a batch");
+        serde_json::from_str::<workflows::WorkflowSource>(example("WorkflowSource")).expect("a source");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use poem::{
     web::sse::{Event as Message, SSE},
 };
 use poem_openapi::{
-    ApiResponse,
-    registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
+    ApiResponse, Object,
+    registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
     types::Type,
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -32,6 +32,17 @@ const AGAIN_AFTER_MS: u64 = 1000;
 
 /// The answer.
 pub struct Stream(SSE);
+
+/// A message of the stream.
+#[derive(Object)]
+pub struct StreamedEvent {
+    /// The event's number: the `Last-Event-ID` with which a reader goes on after it.
+    pub id: String,
+    /// The event's kind.
+    pub event: String,
+    /// The event as JSON, of the same shape as on a page of events.
+    pub data: String,
+}
 
 /// Looks whether there is such a run, and begins.
 pub(super) async fn open(api: Api, scope: Scope, run: RunId, after: i32) -> Result<Stream, Said> {
@@ -118,20 +129,18 @@ impl IntoResponse for Stream {
 
 impl ApiResponse for Stream {
     fn meta() -> MetaResponses {
-        let items = Some(Box::new(Event::schema_ref()));
-        let schema = MetaSchema { items, ..MetaSchema::new_with_format("array", "event-stream") };
         MetaResponses {
             responses: vec![MetaResponse {
                 description: "The events, as they happen.",
                 status: Some(200),
                 status_range: None,
-                content: vec![MetaMediaType { content_type: "text/event-stream", schema: MetaSchemaRef::Inline(Box::new(schema)) }],
+                content: vec![MetaMediaType { content_type: "text/event-stream", schema: StreamedEvent::schema_ref() }],
                 headers: vec![],
             }],
         }
     }
 
     fn register(registry: &mut Registry) {
-        Event::register(registry);
+        StreamedEvent::register(registry);
     }
 }
