@@ -31,7 +31,7 @@ pub mod world;
 pub use arena::{Arena, Size};
 pub use findings::{Count, Figure, Findings};
 pub use report::{Report, Verdict};
-pub use run::{Options, run};
+pub use run::{Options, Progress, run};
 pub use scenario::{Need, Scenario};
 pub use scenarios::SCENARIOS;
 pub use server::{Cluster, Server};

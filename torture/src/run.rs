@@ -19,6 +19,9 @@ use std::{
 /// How long it may take to remove what there was.
 const CLEANS_UP_WITHIN: Duration = Duration::from_secs(60);
 
+/// Hears from a scenario, by its name, how far it is.
+pub type Progress = Arc<dyn Fn(&str, &str)>;
+
 /// What is to be done.
 pub struct Options {
     /// These, in their order.
@@ -40,7 +43,7 @@ pub struct Options {
     /// The product's binary.
     pub executable: PathBuf,
     /// Hears which scenario is how far.
-    pub progress: Arc<dyn Fn(&str, &str)>,
+    pub progress: Progress,
 }
 
 /// Does it. What a scenario finds is in the report; an error is trouble before the first or after the last. Completing `stop` ends the

@@ -14,7 +14,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use krowoc_torture::{Options, Report, SCENARIOS, Scenario};
+use krowoc_torture::{Options, Progress, Report, SCENARIOS, Scenario};
 use std::{
     cell::Cell,
     path::{Path, PathBuf},
@@ -141,7 +141,7 @@ impl Torture {
 }
 
 /// A line now and then.
-fn progress() -> Arc<dyn Fn(&str, &str)> {
+fn progress() -> Progress {
     const EVERY: Duration = Duration::from_secs(5);
     let last = Cell::new(Instant::now());
     Arc::new(move |scenario, text| {

@@ -22,7 +22,7 @@ pub const SCENARIO: Scenario =
     Scenario { name: "cancels", about: "cancels that race with completions", needs: &[], run: |arena| run(arena).boxed_local() };
 
 /// Runs that are cancelled in the same second.
-const RUNS: usize = 10;
+const RUNS: usize = 20;
 
 /// What a cancel was told, and when.
 struct Acknowledged {
@@ -38,7 +38,7 @@ struct Told {
 }
 
 async fn run(arena: &mut Arena) -> Result<()> {
-    let rounds = arena.size.pick(40, 400);
+    let rounds = arena.size.pick(20, 200);
     let findings = arena.findings.clone();
     let most = rounds * RUNS as u64;
     let cancelled = findings.count("runs cancelled", Figure::AtLeast(most / 4));
