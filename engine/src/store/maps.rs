@@ -130,25 +130,33 @@ pub(crate) struct ItemResult {
     pub failed: bool,
     pub output: Option<Payload>,
     pub blob: Option<Vec<u8>>,
+    /// The outputs before it have used up the room; its own is left out.
+    pub beyond: bool,
 }
 
-/// Results of a map's items from one scope to another: successes of the named steps, failures of all, in the order of the items.
+/// Results of a map's items from one scope to another: successes of the named steps, failures of all, in the order of the items. Outputs
+/// come until those before have reached so many bytes.
 pub(crate) async fn item_results(
     conn: &mut PgConnection,
     run: RunId,
     from: &ScopePath,
     to: &ScopePath,
     steps: &[i16],
+    bytes: usize,
 ) -> Result<Vec<ItemResult>, sqlx::Error> {
     let rows = sqlx::query!(
-        "SELECT scope, step, status = 'failed' AS \"failed!\", output::text, output_blob FROM krowoc.step_result
-         WHERE run_id = $1 AND scope >= $2 AND scope <= $3 AND octet_length(scope) = octet_length($3)
-           AND (status = 'failed' OR status = 'succeeded' AND step = ANY ($4))
-         ORDER BY scope, step",
+        r#"SELECT scope, step, failed AS "failed!", CASE WHEN before < $5 THEN output END AS output, output_blob, before >= $5 AS "beyond!"
+         FROM (SELECT scope, step, status = 'failed' AS failed, output::text AS output, output_blob,
+                 coalesce(sum(octet_length(output::text)) OVER (ORDER BY scope, step ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+               FROM krowoc.step_result
+               WHERE run_id = $1 AND scope >= $2 AND scope <= $3 AND octet_length(scope) = octet_length($3)
+                 AND (status = 'failed' OR status = 'succeeded' AND step = ANY ($4))) r
+         ORDER BY scope, step"#,
         run.0,
         &from.0,
         &to.0,
-        steps
+        steps,
+        bytes as i64
     )
     .fetch_all(conn)
     .await?;
@@ -160,6 +168,7 @@ pub(crate) async fn item_results(
             failed: r.failed,
             output: r.output.map(Payload::from_json_text),
             blob: r.output_blob,
+            beyond: r.beyond,
         })
         .collect())
 }
@@ -203,4 +212,29 @@ pub(crate) async fn load_keys(
     rows.into_iter()
         .map(|r| Ok(((RunId(r.run_id), ScopePath(r.scope), StepIx(r.step.unsigned_abs()), r.chunk as usize), read(&r.keys)?)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::{Act, Drain};
+    use serde_json::json;
+
+    /// Guard: the running sum in `item_results`. Without it a page of results is as large as they are.
+    #[tokio::test]
+    async fn results_come_until_those_before_have_filled_the_room() {
+        let mut drain = Drain::new().await;
+        let (run, _) = drain.start("  m:\n    map: {over: [1, 2, 3], steps: {c: {t: 1}}}\n").await;
+        for item in 0..3 {
+            drain.will(&format!("m[{item}].c"), [Act::Ok(json!("x".repeat(998)))]);
+        }
+        drain.drain().await;
+        let (first, last) = (ScopePath::root().item(StepIx(0), 0), ScopePath::root().item(StepIx(0), 2));
+        for (room, beyond) in [(0, [true, true, true]), (1, [false, true, true]), (1001, [false, false, true]), (2001, [false; 3])] {
+            let results = item_results(&mut drain.conn, run, &first, &last, &[1], room).await.expect("results");
+            assert_eq!(results.iter().map(|result| result.beyond).collect::<Vec<_>>(), beyond, "{room}");
+            assert!(results.iter().all(|result| result.beyond == result.output.is_none()), "{room}");
+        }
+        drain.done().await;
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Items to a page: a page of results is held in memory at a time, beside the output itself.
+/// Items to a page, at most: a page of results is held in memory at a time, beside the output itself.
 const PAGE: u32 = 4 * CHUNK as u32;
 
 /// A page may be large and the disk slow; a connection that has gone silent must not keep a map for ever.
@@ -40,7 +40,7 @@ pub(super) fn prepare(shared: &Shared) {
             let mut conn = readers.connect().await?;
             let (nobody, scope) = (RunId(uuid::Uuid::nil()), ScopePath::root());
             maps::counts(&mut conn, nobody, &scope, 0).await?;
-            maps::item_results(&mut conn, nobody, &scope, &scope, &[]).await?;
+            maps::item_results(&mut conn, nobody, &scope, &scope, &[], 0).await?;
             Ok::<_, Error>(conn)
         };
         // Whoever reads meets the error again, and deals with it.
@@ -77,16 +77,19 @@ async fn read(
     }
     let Some(collect) = collect else { return Ok(Some(Payload::from(&counted(counts.total, counts.failed)))) };
     let total = counts.total.unsigned_abs();
-    let mut output = String::from("[");
+    let effort = Effort { budget: Budget::for_items(total as usize), pace: Pace::new() };
     // One for all items: what the next one has takes the place of what the last one had.
-    let mut seen = bindings.clone();
-    let mut effort = Effort { budget: Budget::for_items(total as usize), pace: Pace::new() };
-    for from in (0..total).step_by(PAGE as usize) {
+    let mut gathered = Gathered { output: String::from("["), collect, seen: bindings.clone(), effort };
+    let mut from = 0;
+    while from < total {
         let Some(page) = page(reader, sight, from..total.min(from + PAGE)).await? else { return Ok(None) };
-        append(&mut output, page, sight, collect, &mut seen, &mut effort).await?;
+        from = page.items().end;
+        if !gathered.append(page, reader, sight).await? {
+            return Ok(None);
+        }
     }
-    output.push(']');
-    Ok(Some(Payload::from_json_text(output)))
+    gathered.output.push(']');
+    Ok(Some(Payload::from_json_text(gathered.output)))
 }
 
 /// What rendering the items may cost, and when others are let run.
@@ -95,31 +98,49 @@ struct Effort {
     pace: Pace,
 }
 
-async fn append(
-    output: &mut String,
-    mut page: Page,
-    sight: &Sight<'_>,
-    collect: &Template,
-    seen: &mut Bindings,
-    effort: &mut Effort,
-) -> Result<(), StepError> {
-    for item in page.items() {
-        // Others wait for this thread, renewals of leases among them.
-        effort.pace.rest().await;
-        if item > 0 {
-            output.push(',');
+/// The output so far, and what makes it of the items.
+struct Gathered<'a> {
+    output: String,
+    collect: &'a Template,
+    seen: Bindings,
+    effort: Effort,
+}
+
+impl Gathered<'_> {
+    /// Adds a page; false if the step was cancelled meanwhile.
+    async fn append(&mut self, mut page: Page, reader: &mut Reader<'_>, sight: &Sight<'_>) -> Result<bool, StepError> {
+        for item in page.items() {
+            // Others wait for this thread, renewals of leases among them.
+            self.effort.pace.rest().await;
+            if page.is_outside(sight, item) && !fetch(&mut page, reader, sight, item).await? {
+                return Ok(false);
+            }
+            if item > 0 {
+                self.output.push(',');
+            }
+            if !page.show(item, sight, &mut self.seen) {
+                self.output.push_str("null");
+                continue;
+            }
+            let value = self.collect.render_payload_within(&self.seen, &mut self.effort.budget);
+            let value =
+                value.map_err(|e| StepError::new(ErrorClass::Expression, e.of(format_args!("`collect` of item {item}")).message))?;
+            // Before it grows: what items bring together is bounded by nothing else.
+            bounds::check("what `collect` makes of the items", self.output.len() + value.len() + 1).map_err(|e| of_items(e, item))?;
+            self.output.push_str(value.as_str());
         }
-        if !page.show(item, sight, seen) {
-            output.push_str("null");
-            continue;
-        }
-        let value = collect.render_payload_within(seen, &mut effort.budget);
-        let value = value.map_err(|e| StepError::new(ErrorClass::Expression, e.of(format_args!("`collect` of item {item}")).message))?;
-        // Before it grows: what items bring together is bounded by nothing else.
-        bounds::check("what `collect` makes of the items", output.len() + value.len() + 1).map_err(|e| of_items(e, item))?;
-        output.push_str(value.as_str());
+        Ok(true)
     }
-    Ok(())
+}
+
+async fn fetch(page: &mut Page, reader: &mut Reader<'_>, sight: &Sight<'_>, item: u32) -> Result<bool, StepError> {
+    loop {
+        let Some(conn) = reader.connection().await else { return Ok(false) };
+        match within(ANSWER, page.fetch(conn, sight, item)).await {
+            Ok(()) => return Ok(true),
+            Err(e) => reader.failed(e)?,
+        }
+    }
 }
 
 fn of_items(error: StepError, last: u32) -> StepError {

@@ -62,3 +62,30 @@ async fn an_error_is_stored_as_far_as_anybody_reads() {
     assert_eq!(letter.details["bytes"], 10 * MIB + 11);
     world.done().await;
 }
+
+/// Guard: a page's room in bytes (`page::BYTES`), and what lies outside rows is read item by item. Without them all results of a map are in
+/// memory at once.
+#[tokio::test]
+async fn a_map_that_brings_more_than_a_page_holds_gathers_every_item_once_and_in_order() {
+    let world = World::new().await;
+    // Eighteen pages of rows and, each fourth, what lies outside of them.
+    let bytes = "bytes: '${{ 300000 if n is divisibleby 4 else 200000 }}'";
+    let steps = format!(
+        "      steps:\n        one:\n          bring: {{{bytes}}}\n      collect: {{n: '${{{{ n }}}}', size: '${{{{ steps.one.output | length }}}}'}}"
+    );
+    let run = world
+        .start_file(&format!(
+            "krowoc: v1\nname: m\nsteps:\n  m:\n    map:\n      over: ${{{{ range(200) }}}}\n      as: n\n{steps}\noutput: ${{{{ steps.m.output }}}}\n"
+        ))
+        .await;
+    assert_eq!(world.ended(run, std::time::Duration::from_secs(60)).await, "succeeded");
+    let output: String = sqlx::query_scalar("SELECT output::text FROM krowoc.run WHERE id = $1")
+        .bind(run.0)
+        .fetch_one(world.engine.pool())
+        .await
+        .expect("an output");
+    let items: Vec<serde_json::Value> = serde_json::from_str(&output).expect("JSON");
+    let due = (0..200).map(|n| serde_json::json!({ "n": n, "size": if n % 4 == 0 { 150_000 } else { 100_000 } }));
+    assert!(items.iter().eq(&due.collect::<Vec<_>>()), "{output}");
+    world.done().await;
+}
