@@ -1,6 +1,6 @@
 //! A run is stopped: one commit ends everything that is not running, and from then on nothing new starts.
 
-use super::tries::Tries;
+use super::{leave, tries::Tries};
 use crate::{
     error::{Error, Result},
     executor::StepError,
@@ -58,13 +58,22 @@ pub(crate) async fn stop_run(conn: &mut PgConnection, stop: &Stop) -> Result<Can
 
 /// Nothing if the run was opened again between the look at its scopes and the one at its header.
 async fn try_stop(conn: &mut PgConnection, stop: &Stop) -> Result<Option<Cancelled>> {
-    let run = stop.run;
     let mut tx = conn.begin().await?;
-    let scopes = runs::lock_all_scopes(&mut tx, run).await?;
+    let stopped = stop_in(&mut tx, stop).await;
+    match stopped {
+        Ok(Some(_)) => fail_point::around(Site::Stop, tx.commit()).await?,
+        Ok(None) | Err(_) => leave(tx).await,
+    }
+    stopped
+}
+
+async fn stop_in(tx: &mut PgConnection, stop: &Stop) -> Result<Option<Cancelled>> {
+    let run = stop.run;
+    let scopes = runs::lock_all_scopes(tx, run).await?;
     // Before the lanes: items that end hold their map first. And before the versions are raised: no item is claimed from here on, so that
     // none gets a state at a version that was not raised.
-    redrive::maps::lock(&mut tx, run).await?;
-    let header = runs::header(&mut tx, stop.workspace.0, run).await?.ok_or_else(|| Error::not_found("run", run))?;
+    redrive::maps::lock(tx, run).await?;
+    let header = runs::header(tx, stop.workspace.0, run).await?.ok_or_else(|| Error::not_found("run", run))?;
     match header.status {
         RunStatus::Cancelled => return Ok(Some(Cancelled { status: RunStatus::Cancelled, in_flight: 0 })),
         status if status.is_terminal() => return Err(Error::Conflict(format!("run {run} has {} already", status.name()))),
@@ -73,22 +82,21 @@ async fn try_stop(conn: &mut PgConnection, stop: &Stop) -> Result<Option<Cancell
     let Some(root) = scopes.iter().find(|s| s.scope == ScopePath::root()) else { return Ok(None) };
     let next = header.status.on(RunEvent::Cancel).map_err(|e| Error::Conflict(e.to_string()))?;
     if header.status != next {
-        runs::raise_versions(&mut tx, run).await?;
+        runs::raise_versions(tx, run).await?;
         let event = NewEvent { run, seq: root.state.version + 1, at: None, kind: stop.event, data: stop.data.clone() };
-        records::insert_event(&mut tx, &event).await?;
-        if !runs::set_status(&mut tx, run, header.status, next).await? {
+        records::insert_event(tx, &event).await?;
+        if !runs::set_status(tx, run, header.status, next).await? {
             return Err(Error::Internal(format!("run {run} was not {} under lock", header.status.name())));
         }
         if let Some(error) = &stop.error {
-            runs::set_error(&mut tx, run, &records::to_json(error)?).await?;
+            runs::set_error(tx, run, &records::to_json(error)?).await?;
         }
     }
-    let in_flight = lanes::stop(&mut tx, run).await?;
-    let status = if finish_stopped(&mut tx, run).await? { RunStatus::Cancelled } else { next };
+    let in_flight = lanes::stop(tx, run).await?;
+    let status = if finish_stopped(tx, run).await? { RunStatus::Cancelled } else { next };
     if in_flight > 0 {
-        lanes::notify_stopped(&mut tx, run).await?;
+        lanes::notify_stopped(tx, run).await?;
     }
-    fail_point::around(Site::Stop, tx.commit()).await?;
     Ok(Some(Cancelled { status, in_flight }))
 }
 

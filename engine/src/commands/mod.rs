@@ -12,6 +12,8 @@ mod reap;
 mod redrive;
 mod register_workflow;
 pub(crate) mod start_runs;
+#[cfg(test)]
+mod tests;
 mod tries;
 
 pub use api_token::{make_api_token, renew_api_token};
@@ -25,3 +27,12 @@ pub(crate) use reap::reap;
 pub use redrive::{Redrive, Redriven, redrive};
 pub use register_workflow::{Registered, register_workflow};
 pub use start_runs::{Local, LocalStep, StartRun, StartedRun, start_runs};
+
+/// Ends a transaction that is to change nothing. One that is merely dropped ends with the connection's next use, and keeps its locks until
+/// then.
+pub(crate) async fn leave(tx: sqlx::Transaction<'_, sqlx::Postgres>) {
+    // It fails only with its connection, which ends the transaction too.
+    if let Err(error) = tx.rollback().await {
+        tracing::debug!(%error, "a transaction could not be rolled back");
+    }
+}

@@ -1,5 +1,6 @@
 //! Retention: runs that ended long ago go, with everything that is on record of them.
 
+use super::leave;
 use crate::{
     error::Result,
     fail_point::{self, Site},
@@ -30,7 +31,10 @@ pub async fn prune(conn: &mut PgConnection, scope: &Scope, age: Duration, batch:
     loop {
         let mut tx = conn.begin().await?;
         let runs = retention::lock_old(&mut tx, scope, age.as_secs_f64(), after, limit.min(RUNS)).await?;
-        let Some(last) = runs.last().copied().map(RunId) else { return Ok(pruned) };
+        let Some(last) = runs.last().copied().map(RunId) else {
+            leave(tx).await;
+            return Ok(pruned);
+        };
         let (rows, all) = retention::delete(&mut tx, &runs, limit).await?;
         fail_point::around(Site::Prune, tx.commit()).await?;
         pruned.rows += rows.unsigned_abs();

@@ -1,5 +1,6 @@
 //! Runs are accepted: header, state and first lanes in one transaction. Once this returns, the run will reach an end.
 
+use super::leave;
 use crate::{
     bounds,
     definition::Problem,
@@ -282,22 +283,37 @@ async fn insert(
         return Ok(p.ids().into_iter().map(|id| StartedRun { id, created: true }).collect());
     }
     let mut tx = conn.begin().await?;
-    let started = runs::start(&mut tx, scope, &p.new, mine, by).await?;
+    let report = insert_in(&mut tx, scope, slice, p, mine, by).await;
+    match &report {
+        Ok(_) => fail_point::around(Site::Start, tx.commit()).await?,
+        Err(_) => leave(tx).await,
+    }
+    report
+}
+
+async fn insert_in(
+    tx: &mut PgConnection,
+    scope: &Scope,
+    slice: &[StartRun],
+    p: &Prepared,
+    mine: usize,
+    by: Holder,
+) -> Result<Vec<StartedRun>> {
+    let started = runs::start(tx, scope, &p.new, mine, by).await?;
     let fresh: HashSet<_> = started.into_iter().collect();
     let blobs: Vec<_> = p.blobs.iter().filter(|(run, _)| fresh.contains(&run.0)).cloned().collect();
-    blobs::insert(&mut tx, &blobs).await?;
+    blobs::insert(tx, &blobs).await?;
     let (ids, seconds): (Vec<_>, Vec<_>) =
         p.timeouts.0.iter().copied().zip(p.timeouts.1.iter().copied()).filter(|(id, _)| fresh.contains(id)).unzip();
-    runs::set_timeouts(&mut tx, &ids, &seconds).await?;
+    runs::set_timeouts(tx, &ids, &seconds).await?;
     let mut report = Vec::with_capacity(slice.len());
     for (run, id) in slice.iter().zip(p.ids()) {
         match &run.idempotency_key {
             // A conflict leaves by `?` and takes the whole slice back with it.
-            Some(key) if !fresh.contains(&id.0) => report.push(earlier(&mut tx, scope, run, key).await?),
+            Some(key) if !fresh.contains(&id.0) => report.push(earlier(tx, scope, run, key).await?),
             _ => report.push(StartedRun { id, created: true }),
         }
     }
-    fail_point::around(Site::Start, tx.commit()).await?;
     Ok(report)
 }
 

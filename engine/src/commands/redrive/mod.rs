@@ -8,7 +8,7 @@ mod reopen;
 #[cfg(test)]
 mod tests;
 
-use super::tries::Tries;
+use super::{leave, tries::Tries};
 use crate::{
     error::{Error, Result},
     fail_point::{self, Site},
@@ -96,20 +96,35 @@ async fn in_run(
     letters: &[&Letter],
 ) -> Result<Option<HashMap<Uuid, Redrive>>> {
     let mut tx = conn.begin().await?;
-    let scopes = runs::lock_all_scopes(&mut tx, run).await?;
+    let outcomes = redrive_in(&mut tx, versions, scope, run, letters).await;
+    match &outcomes {
+        Ok(Some(done)) if done.values().any(|o| matches!(o, Redrive::Redriven)) => fail_point::around(Site::Redrive, tx.commit()).await?,
+        _ => leave(tx).await,
+    }
+    outcomes
+}
+
+async fn redrive_in(
+    tx: &mut PgConnection,
+    versions: &Versions,
+    scope: &Scope,
+    run: RunId,
+    letters: &[&Letter],
+) -> Result<Option<HashMap<Uuid, Redrive>>> {
+    let scopes = runs::lock_all_scopes(tx, run).await?;
     let live = scopes.iter().any(|s| s.scope == ScopePath::root());
-    let maps = store::maps::lock(&mut tx, run).await?;
-    store::maps::lock_lanes(&mut tx, run, Lease::FINISH).await?;
-    let Some(header) = store::lock_run(&mut tx, run).await? else {
+    let maps = store::maps::lock(tx, run).await?;
+    store::maps::lock_lanes(tx, run, Lease::FINISH).await?;
+    let Some(header) = store::lock_run(tx, run).await? else {
         // Retention has taken it since its letters were found.
         return Ok(Some(letters.iter().map(|l| (l.id, Redrive::Refused(Error::not_found("dead letter", l.id)))).collect()));
     };
     let ids: Vec<Uuid> = letters.iter().map(|l| l.id).collect();
-    let states: HashMap<Uuid, String> = dead_letters::lock(&mut tx, &ids).await?.into_iter().collect();
+    let states: HashMap<Uuid, String> = dead_letters::lock(tx, &ids).await?.into_iter().collect();
     if header.status.is_terminal() == live {
         return Ok(None);
     }
-    let version = versions.load(&mut tx, crate::id::VersionId(header.workflow_version)).await?;
+    let version = versions.load(tx, crate::id::VersionId(header.workflow_version)).await?;
     let mut reopening = Reopening::new(run, &scope.actor, header, version, scopes, maps);
     let mut outcomes = HashMap::new();
     for letter in letters {
@@ -119,13 +134,12 @@ async fn in_run(
         let outcome = match states.get(&letter.id).map(String::as_str) {
             None => Redrive::Refused(Error::not_found("dead letter", letter.id)),
             Some("discarded") => Redrive::Refused(Error::Conflict(format!("dead letter {} was discarded", letter.id))),
-            Some(_) => reopening.redrive(&mut tx, letter).await?,
+            Some(_) => reopening.redrive(tx, letter).await?,
         };
         outcomes.insert(letter.id, outcome);
     }
     if outcomes.values().any(|o| matches!(o, Redrive::Redriven)) {
-        reopening.save(&mut tx).await?;
-        fail_point::around(Site::Redrive, tx.commit()).await?;
+        reopening.save(tx).await?;
     }
     Ok(Some(outcomes))
 }
