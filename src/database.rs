@@ -1,6 +1,9 @@
 //! The engine on the database that the configuration names: the user's own, or the private one, which is joined and left.
 
-use crate::config::{Config, Database};
+use crate::{
+    config::{Config, Database},
+    failure::CONNECTIONS,
+};
 use anyhow::{Context, bail};
 use krowoc_engine::{Engine, executor::StepKinds};
 use krowoc_postgres::{DATABASE, Local, LocalConfig};
@@ -149,6 +152,9 @@ async fn reach(options: &PgConnectOptions) -> anyhow::Result<()> {
             "before PostgreSQL at {place} stands a pooler that mixes up the prepared statements of its clients: {failure}\n\
              PgBouncer 1.21 and newer keeps them apart where `max_prepared_statements` is above 0; older ones must pool by session"
         );
+    }
+    if failure.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "53300") {
+        bail!("PostgreSQL at {place} takes no more connections: {failure}\n{CONNECTIONS}");
     }
     let failure = match failure {
         sqlx::Error::Protocol(message) => message,

@@ -31,6 +31,10 @@ pub fn causes(error: &anyhow::Error) -> String {
     said_once(error.chain().map(ToString::to_string))
 }
 
+/// What to do when the database takes no more connections.
+pub const CONNECTIONS: &str = "Try again when some are free, or raise PostgreSQL's max_connections; \
+     `SELECT application_name, count(*) FROM pg_stat_activity GROUP BY 1` shows who holds them";
+
 /// The next step for whoever sees this error.
 fn next_step(error: &anyhow::Error) -> Option<&'static str> {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>())? {
@@ -40,6 +44,11 @@ fn next_step(error: &anyhow::Error) -> Option<&'static str> {
         Error::Store(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => {
             Some("The connection to PostgreSQL was lost: see whether it runs, then try again; nothing that was recorded is lost")
         }
+        Error::Store(sqlx::Error::Database(error)) => match error.code().as_deref() {
+            Some("53100") => Some("Free space on PostgreSQL's disk, then try again; what was accepted before goes on by itself"),
+            Some("53300") => Some(CONNECTIONS),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -34,7 +34,7 @@ pub enum Error {
     LeaseLost,
     /// The database refused or could not be reached.
     // Said by this error and therefore no `source` of it: a chain of causes would name it twice.
-    #[error("database: {0}")]
+    #[error("database: {}", told(.0))]
     Store(sqlx::Error),
     /// The database's schema is not the one this binary knows.
     #[error("{0}")]
@@ -58,6 +58,16 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error)
     }
+}
+
+/// What the database says, led by what it means where PostgreSQL leaves that to be found out.
+fn told(error: &sqlx::Error) -> String {
+    let meaning = match error.as_database_error().and_then(|e| e.code()).as_deref() {
+        Some("53100") => "its disk is full",
+        Some("53300") => "it takes no more connections",
+        _ => return error.to_string(),
+    };
+    format!("{meaning}: {error}")
 }
 
 fn summary(problems: &[Problem]) -> String {
