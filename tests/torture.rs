@@ -129,10 +129,10 @@ fn every_scenario_is_tested_here() {
 #[test]
 fn what_is_cut_off_fails_with_what_it_had_reached_and_leaves_nothing() {
     let home = home();
-    let output = torture(home.path(), Server::Own, &["commits", "--within", "20s", "--seed", "7"]).output().expect("krowoc runs");
+    let output = torture(home.path(), Server::Own, &["commits", "--within", "8s", "--seed", "7"]).output().expect("krowoc runs");
     let text = said(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    for words in ["commits FAILED: the time was up (--within 20s)", "NOT MET", "--seed 7 makes the same choices again"] {
+    for words in ["commits FAILED: the time was up (--within 8s)", "NOT MET", "--seed 7 makes the same choices again"] {
         assert!(text.contains(words), "{words} is missing in\n{text}");
     }
     // What a failure leaves to be looked at, and no server.
