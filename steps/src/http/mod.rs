@@ -57,7 +57,8 @@ impl StepKind for Http {
         let config: HttpConfig = serde_json::from_value(config).map_err(|e| invalid(format!("http: {e}")))?;
         let timeout = config.timeout.as_deref().map(parse_duration).transpose();
         let timeout = timeout.map_err(|e| invalid(format!("http: timeout: {e}")))?;
-        let exchange = exchange::carry_out(self.client.get()?, &self.guard, context, &config);
+        let client = self.client.get()?;
+        let exchange = exchange::carry_out(&client, &self.guard, context, &config);
         let late = |timeout| {
             let url = shown_text(&config.url);
             StepError::new(ErrorClass::Timeout, format!("no whole answer from {url} within the step's timeout of {timeout:?}"))

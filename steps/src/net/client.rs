@@ -1,12 +1,14 @@
 //! Building clients: TLS by rustls with ring, redirects off (whoever wants them follows them by hand, so that every hop can be
-//! looked at), five seconds to connect.
+//! looked at), five seconds to connect. Each runtime has a client of its own: connections are driven by tasks of the runtime that made them,
+//! and a request on one whose threads are all taken would wait for them.
 
 use super::Guard;
 use krowoc_engine::{ErrorClass, error::said_once, executor::StepError};
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::runtime::{self, Handle};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -19,9 +21,13 @@ pub(crate) enum Proxy {
     Never,
 }
 
+/// Runtimes with clients: a worker's own, and the spare ones that stand in for it. Beyond that the oldest has gone, or does without its
+/// connections.
+const RUNTIMES: usize = 16;
+
 /// A client that is built at its first use, so that a machine without certificates can still validate files.
 pub(crate) struct Client {
-    built: OnceLock<Result<reqwest::Client, String>>,
+    built: Mutex<Vec<(runtime::Id, reqwest::Client)>>,
     user_agent: String,
     proxy: Proxy,
     guard: Option<Arc<Guard>>,
@@ -30,14 +36,24 @@ pub(crate) struct Client {
 impl Client {
     /// A client to be; a guard checks each address that a name resolves to.
     pub(crate) fn new(user_agent: &str, proxy: Proxy, guard: Option<Arc<Guard>>) -> Self {
-        Self { built: OnceLock::new(), user_agent: user_agent.into(), proxy, guard }
+        Self { built: Mutex::default(), user_agent: user_agent.into(), proxy, guard }
     }
 
-    /// The client.
-    pub(crate) fn get(&self) -> Result<&reqwest::Client, StepError> {
-        self.built.get_or_init(|| self.build()).as_ref().map_err(|e| {
+    /// The client of the runtime that this is called on.
+    pub(crate) fn get(&self) -> Result<reqwest::Client, StepError> {
+        let here = Handle::current().id();
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = built.iter().find(|(runtime, _)| *runtime == here) {
+            return Ok(client.clone());
+        }
+        let client = self.build().map_err(|e| {
             StepError::new(ErrorClass::Internal, format!("no HTTP client could be made: {e}; are CA certificates installed on the worker?"))
-        })
+        })?;
+        if built.len() == RUNTIMES {
+            built.remove(0);
+        }
+        built.push((here, client.clone()));
+        Ok(client)
     }
 
     fn build(&self) -> Result<reqwest::Client, String> {
