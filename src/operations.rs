@@ -9,7 +9,7 @@ use krowoc_api::{
     operations, routes,
     server::Server,
 };
-use krowoc_engine::{Engine, Error, measures, queries::queues};
+use krowoc_engine::{Engine, Error, measures, queries::queues, worker::StepThreads};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -118,6 +118,7 @@ impl Readiness for OfEngine {
             Ok(checks) => checks,
             Err(_) => vec![Check::failed("database", "it does not answer")],
         };
+        checks.extend(steps(&self.engine.step_threads()));
         if self.draining.is_cancelled() {
             checks.push(Check::failed("process", "it is stopping"));
         }
@@ -158,9 +159,34 @@ fn workers(queues: &[queues::QueueView]) -> Check {
     }
 }
 
+/// Where this process has workers: can they carry out steps?
+fn steps(workers: &[StepThreads]) -> Option<Check> {
+    let (sets, stuck) = workers.iter().fold((0, 0), |(sets, stuck), threads| (sets + threads.sets, stuck + threads.stuck));
+    let check = match workers {
+        [] => return None,
+        workers if workers.iter().any(|threads| threads.exhausted) => Check::failed(
+            "steps",
+            "steps keep every step thread, the spare ones too; no more work is taken until this process is restarted",
+        ),
+        _ if stuck > 0 => Check::ok("steps").note(format!("steps keep all threads of {stuck} of {sets} sets; the log names them")),
+        _ => Check::ok("steps"),
+    };
+    Some(check)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_is_not_ready_when_steps_keep_all_its_threads() {
+        let threads = |stuck, exhausted| StepThreads { sets: 9, stuck, exhausted };
+        assert_eq!(steps(&[]), None);
+        assert_eq!(steps(&[threads(0, false)]), Some(Check::ok("steps")));
+        let some = steps(&[threads(0, false), threads(1, false)]).expect("a check");
+        assert!(some.ok && some.note.as_deref().is_some_and(|note| note.contains("1 of 18 sets")), "{some:?}");
+        assert!(steps(&[threads(0, false), threads(9, true)]).is_some_and(|check| !check.ok));
+    }
 
     fn queue(name: &str, ready: i64, workers: i64) -> queues::QueueView {
         queues::QueueView { name: name.into(), ready_steps: ready, ready_items: 0, leased: 0, timed: 0, oldest_ready_s: None, workers }

@@ -9,13 +9,16 @@ use crate::{
     id::{RunId, Scope},
     maintenance::{Maintenance, MaintenanceConfig},
     version::{Registry, Versions},
-    worker::{Worker, WorkerConfig},
+    worker::{StepThreads, Watched, Worker, WorkerConfig},
 };
 use sqlx::{
     Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 /// Whoever needs a connection for longer is told that there is none: that the database is away, or that too many ask.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +33,7 @@ pub struct Engine {
     options: PgConnectOptions,
     listen_at: PgConnectOptions,
     registry: Registry,
+    workers: Arc<Mutex<Vec<Watched>>>,
 }
 
 impl Engine {
@@ -53,12 +57,8 @@ impl Engine {
             })
             .connect_with(options.clone())
             .await?;
-        Ok(Self {
-            pool,
-            listen_at: options.clone(),
-            options,
-            registry: Registry { kinds: Arc::new(kinds), versions: Arc::new(Versions::default()) },
-        })
+        let registry = Registry { kinds: Arc::new(kinds), versions: Arc::new(Versions::default()) };
+        Ok(Self { pool, listen_at: options.clone(), options, registry, workers: Arc::default() })
     }
 
     /// Workers of this engine listen for notifications at this place: a way to the database without a transaction pooler.
@@ -108,6 +108,19 @@ impl Engine {
 
     /// Starts a worker in this process.
     pub async fn worker(&self, config: WorkerConfig) -> Result<Worker> {
-        Worker::start(&self.options, &self.listen_at, self.registry.clone(), config).await
+        let worker = Worker::start(&self.options, &self.listen_at, self.registry.clone(), config).await?;
+        self.workers().push(worker.watched());
+        Ok(worker)
+    }
+
+    /// How the step threads stand of each worker that was started here and has not ended.
+    pub fn step_threads(&self) -> Vec<StepThreads> {
+        let mut workers = self.workers();
+        workers.retain(|worker| worker.step_threads().is_some());
+        workers.iter().filter_map(Watched::step_threads).collect()
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<Watched>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

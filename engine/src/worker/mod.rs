@@ -44,7 +44,10 @@ use apalis::layers::{WorkerBuilderExt, tracing::TraceLayer};
 use apalis_core::{error::BoxDynError, task::Task, worker::builder::WorkerBuilder};
 use shared::{Job, Shared};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use thread::EngineThread;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +111,16 @@ impl WorkerConfig {
             Serves::Everything => queues,
             Serves::OneRun => &[],
         }
+    }
+}
+
+/// A worker that is asked after from elsewhere.
+pub(crate) struct Watched(Weak<Shared>);
+
+impl Watched {
+    /// How its step threads stand; none once it has ended.
+    pub fn step_threads(&self) -> Option<StepThreads> {
+        self.0.upgrade().filter(|shared| !shared.closed.is_cancelled()).map(|shared| shared.runtimes.standing())
     }
 }
 
@@ -175,6 +188,11 @@ impl Worker {
     /// How many steps are in flight.
     pub fn in_flight(&self) -> usize {
         self.shared.flights.steps()
+    }
+
+    /// For those who ask after it and do not hold it.
+    pub(crate) fn watched(&self) -> Watched {
+        Watched(Arc::downgrade(&self.shared))
     }
 
     /// How the threads stand that carry out its steps.

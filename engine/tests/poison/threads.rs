@@ -96,6 +96,7 @@ async fn a_worker_all_of_whose_threads_are_kept_takes_nothing_more_and_gives_bac
     world.threads(|threads| threads.exhausted).await;
     let threads = world.worker.step_threads();
     assert_eq!((threads.sets, threads.stuck, world.reins.begun.load(SeqCst)), (9, 9, 9));
+    assert_eq!(world.engine.step_threads(), [threads], "whoever asks after the process's health hears of it");
     let more = world.start("place: 1").await;
     let until = Instant::now() + SOON;
     while (world.lanes("ready").await, world.worker.in_flight()) != (4, 9) {
