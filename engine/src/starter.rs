@@ -80,13 +80,13 @@ impl Starter {
 async fn serve(engine: Engine, mut asks: mpsc::Receiver<Ask>) {
     let mut gathered = Vec::with_capacity(BATCH);
     while asks.recv_many(&mut gathered, BATCH).await > 0 {
-        let mut scopes: BTreeMap<_, (Scope, Vec<Wanted>, Vec<oneshot::Sender<Outcome>>)> = BTreeMap::new();
-        for Ask { scope, wanted, reply } in gathered.drain(..) {
-            let (_, all, replies) = scopes.entry((scope.workspace, scope.actor.clone())).or_insert_with(|| (scope, vec![], vec![]));
-            all.push(wanted);
-            replies.push(reply);
+        let mut scopes: BTreeMap<_, Vec<Ask>> = BTreeMap::new();
+        for ask in gathered.drain(..) {
+            scopes.entry((ask.scope.workspace, ask.scope.actor.clone())).or_default().push(ask);
         }
-        for (scope, wanted, replies) in scopes.into_values() {
+        for ((workspace, actor), asks) in scopes {
+            let scope = Scope { workspace, actor };
+            let (wanted, replies): (Vec<Wanted>, Vec<_>) = asks.into_iter().map(|ask| (ask.wanted, ask.reply)).unzip();
             let outcomes = together(&engine, &scope, wanted).await;
             for (reply, outcome) in replies.into_iter().zip(outcomes) {
                 // Whoever asked may have gone; the run is started all the same, as it is when an answer is lost on its way.
