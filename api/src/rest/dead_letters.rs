@@ -89,10 +89,10 @@ impl DeadLetters {
             class: class.0.map(Into::into),
         };
         let list = List::new("dead_letters", &(filter.state, &filter.workflow, filter.run, filter.class));
-        let after = cursor.0.map(|cursor| list.place::<String>(&cursor)).transpose()?.and_then(|place| place.parse().ok());
+        let after = cursor.0.map(|cursor| list.place::<Uuid>(&cursor)).transpose()?;
         let conn = &mut *api.conn().await?;
         let letters = dead_letters::list(conn, call.scope(), &filter, after, i64::from(limit.0) + 1).await?;
-        Ok(Body(Page::of(letters, limit.0, &list, |letter| letter.id.to_string())))
+        Ok(Body(Page::of(letters, limit.0, &list, |letter| letter.id)))
     }
 
     /// Show a dead letter: the error, the input, every attempt

@@ -21,7 +21,7 @@ pub struct Page<T: ParseFromJSON + ToJSON + Send + Sync> {
 
 impl<T: ParseFromJSON + ToJSON + Send + Sync> Page<T> {
     /// Of one row more than a page has, if there is one: `place` is that of the last on the page.
-    pub fn of<V: Into<T>>(mut rows: Vec<V>, limit: u16, list: &List, place: impl Fn(&V) -> String) -> Self {
+    pub fn of<V: Into<T>, P: Serialize>(mut rows: Vec<V>, limit: u16, list: &List, place: impl Fn(&V) -> P) -> Self {
         let more = rows.len() > usize::from(limit);
         rows.truncate(limit.into());
         let next = rows.last().filter(|_| more).map(|last| list.cursor(&place(last)));

@@ -79,9 +79,9 @@ impl Runs {
             until: parameters::time("until", until.0)?,
         };
         let list = List::new("runs", &(&filter.workflow, filter.status, filter.since, filter.until));
-        let after = cursor.0.map(|cursor| list.place::<String>(&cursor)).transpose()?.and_then(|place| place.parse().ok());
+        let after = cursor.0.map(|cursor| list.place::<RunId>(&cursor)).transpose()?;
         let found = runs::list(&mut *api.conn().await?, call.scope(), &filter, after, i64::from(limit.0) + 1).await?;
-        Ok(Body(Page::of(found, limit.0, &list, |run| run.id.to_string())))
+        Ok(Body(Page::of(found, limit.0, &list, |run| run.id)))
     }
 
     /// Start a run
@@ -229,12 +229,12 @@ impl Runs {
     ) -> Answer<Body<Page<MapItem>>, { BAD | MISSING }> {
         let (run, path) = (RunId(id.0), parameters::path("map", map.0)?);
         let list = List::new("items", &(run, path.to_string()));
-        let after = cursor.0.map(|cursor| list.place::<String>(&cursor)).transpose()?.and_then(|place| place.parse().ok());
+        let after = cursor.0.map(|cursor| list.place::<u32>(&cursor)).transpose()?;
         let conn = &mut *api.conn().await?;
         let version = api.version_of(conn, call.scope(), run).await?;
         let limit_and_one = u32::from(limit.0) + 1;
         let items = steps::items(conn, call.scope(), run, &version.dag, &path, after, limit_and_one).await.map_err(unknown_step)?;
-        Ok(Body(Page::of(items, limit.0, &list, |item| item.number.to_string())))
+        Ok(Body(Page::of(items, limit.0, &list, |item| item.number)))
     }
 
     /// Show a run's attempts, or those of one step, in the order of their steps' places

@@ -138,10 +138,10 @@ impl Workflows {
     ) -> Answer<Body<Page<VersionSummary>>, { BAD | MISSING }> {
         let name = parameters::name("name", name.0)?;
         let list = List::new("versions", &name);
-        let before = cursor.0.map(|cursor| list.place::<String>(&cursor)).transpose()?.and_then(|place| place.parse().ok());
+        let before = cursor.0.map(|cursor| list.place::<i32>(&cursor)).transpose()?;
         let conn = &mut *api.conn().await?;
         let found = workflows::versions(conn, call.scope(), &name, before, i64::from(limit.0) + 1).await?;
-        Ok(Body(Page::of(found, limit.0, &list, |version| version.number.to_string())))
+        Ok(Body(Page::of(found, limit.0, &list, |version| version.number)))
     }
 
     /// Show a version of a workflow: its definition and its prompts
