@@ -31,7 +31,13 @@ enum Source {
     /// From the configuration.
     Given(Hash),
     /// From the database.
-    Stored { engine: Engine, scope: Scope, known: Mutex<Option<Known>> },
+    Stored(Box<Stored>),
+}
+
+struct Stored {
+    engine: Engine,
+    scope: Scope,
+    known: Mutex<Option<Known>>,
 }
 
 struct Known {
@@ -47,7 +53,7 @@ impl Guard {
 
     /// For the token whose hash the database has.
     pub fn stored(engine: Engine) -> Self {
-        Self(Arc::new(Source::Stored { engine, scope: Caller::with_token().0, known: Mutex::default() }))
+        Self(Arc::new(Source::Stored(Box::new(Stored { engine, scope: Caller::with_token().0, known: Mutex::default() }))))
     }
 
     /// Who has this token.
@@ -56,7 +62,8 @@ impl Guard {
         // blake3's hashes are compared in constant time.
         let fits = match &*self.0 {
             Source::Given(hash) => *hash == given,
-            Source::Stored { engine, scope, known } => {
+            Source::Stored(stored) => {
+                let Stored { engine, scope, known } = &**stored;
                 let mut known = known.lock().await;
                 let fits = |known: &Option<Known>| known.as_ref().is_some_and(|known| known.hash.is_some_and(|hash| hash == given));
                 let age = known.as_ref().map(|known| known.read.elapsed());

@@ -80,6 +80,7 @@ fn nothing() -> Json {
 
 /// What came of a start.
 #[derive(ApiResponse)]
+#[expect(clippy::large_enum_variant, reason = "made once for an answer, and its type must be what the document describes")]
 pub enum Start {
     /// The run has ended while it was waited for: here is what it came to. Whether that is a success stands in `status`.
     #[oai(status = 200)]
