@@ -41,7 +41,7 @@ async fn run(arena: &mut Arena) -> Result<()> {
     server.ready(BEGINS_WITHIN).await?;
     let cluster = arena.server.cluster().context("a cluster of our own")?.clone();
     while restarted.get() < restarts {
-        let crash = Instant::now() + Duration::from_millis(arena.dice.between(100, 500));
+        let crash = Instant::now() + Duration::from_millis(arena.dice.between(50, 350));
         let restart = {
             let cluster = cluster.clone();
             tokio::spawn(async move {

@@ -114,17 +114,19 @@ impl Slot {
                 deaths.at_random(self, at);
                 Ok(Look::Gone)
             }
-            Some(plan @ Plan::At(_)) if self.since.elapsed() >= PATIENCE => {
+            Some(Plan::At(at)) if self.since.elapsed() >= PATIENCE => {
                 self.plan = None;
-                plans.later(self.kind, plan);
+                if deaths.missed(at.point) {
+                    plans.later(self.kind, Plan::At(at));
+                }
                 let at = self.process.kill()?;
-                deaths.in_vain(self, at)?;
+                deaths.in_vain(self, at);
                 Ok(Look::Gone)
             }
             // Nothing was to be had for it when it was started; now there may be.
             None if self.kind == Kind::Server && plans.left_of(self.kind) > 0 && self.since.elapsed() >= Duration::from_millis(300) => {
                 let at = self.process.kill()?;
-                deaths.in_vain(self, at)?;
+                deaths.in_vain(self, at);
                 Ok(Look::Gone)
             }
             _ => Ok(Look::Lives),
