@@ -5,7 +5,8 @@ use anyhow::Result;
 use serde::Serialize;
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    rc::Rc,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -44,7 +45,7 @@ pub struct Arena {
     pub findings: Findings,
     /// The product's binary.
     pub executable: PathBuf,
-    progress: Arc<dyn Fn(&str)>,
+    progress: Rc<dyn Fn(&str)>,
     prefix: String,
     databases: Mutex<Vec<Database>>,
 }
@@ -105,5 +106,5 @@ pub(crate) struct Place {
     pub executable: PathBuf,
     /// What the names of databases begin with.
     pub prefix: String,
-    pub progress: Arc<dyn Fn(&str)>,
+    pub progress: Rc<dyn Fn(&str)>,
 }

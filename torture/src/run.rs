@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use krowoc_engine::error::said_once;
 use std::{
     path::PathBuf,
-    sync::Arc,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,7 @@ use std::{
 const CLEANS_UP_WITHIN: Duration = Duration::from_secs(60);
 
 /// Hears from a scenario, by its name, how far it is.
-pub type Progress = Arc<dyn Fn(&str, &str)>;
+pub type Progress = Rc<dyn Fn(&str, &str)>;
 
 /// What is to be done.
 pub struct Options {
@@ -109,7 +109,7 @@ async fn one(
         deadline,
         executable: options.executable.clone(),
         prefix: prefix.to_owned(),
-        progress: Arc::new(move |text: &str| progress(scenario.name, text)),
+        progress: Rc::new(move |text: &str| progress(scenario.name, text)),
     };
     let mut arena = Arena::new(scenario.name, options.size, options.seed, server.clone(), place);
     let ended = tokio::select! {

@@ -19,7 +19,7 @@ use std::{
     cell::Cell,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -144,7 +144,7 @@ impl Torture {
 fn progress() -> Progress {
     const EVERY: Duration = Duration::from_secs(5);
     let last = Cell::new(Instant::now());
-    Arc::new(move |scenario, text| {
+    Rc::new(move |scenario, text| {
         if last.get().elapsed() >= EVERY {
             last.set(Instant::now());
             output::note(format!("{scenario}: {text}"));
