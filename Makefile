@@ -27,7 +27,8 @@ torture: ## faults on purpose, the long form, about an hour; SIZE=short for minu
 	@scripts/setup-postgres.sh
 	@scripts/setup-torture.sh || true
 	$(CARGO) build --locked --release --package krowoc
-	$(TARGET)/release/krowoc torture --size $(or $(SIZE),long) $(TORTURE)
+	pgbouncer=$$(scripts/pgbouncer.sh) && \
+	$(TARGET)/release/krowoc torture --size $(or $(SIZE),long) $${pgbouncer:+--pgbouncer "$$pgbouncer"} $(TORTURE)
 
 bench: ## measurements, each beside its floor: all, or WORKS='chain latency'
 	@scripts/setup-postgres.sh

@@ -3,6 +3,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# For the tests behind a pooler, which are skipped without one.
+KROWOC_TEST_PGBOUNCER=$(scripts/pgbouncer.sh)
+export KROWOC_TEST_PGBOUNCER
+
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --locked
     cargo test --workspace --locked --doc

@@ -31,6 +31,9 @@ fn home() -> tempfile::TempDir {
 fn torture(home: &Path, server: Server, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_krowoc"));
     command.arg("torture").args(arguments).env("KROWOC_HOME", home).env("TMPDIR", home).env_remove("DATABASE_URL").stdin(Stdio::null());
+    if let Some(pgbouncer) = pgbouncer() {
+        command.arg("--pgbouncer").arg(pgbouncer);
+    }
     if server == Server::Shared {
         command.env("DATABASE_URL", krowoc_postgres::testing::cluster_durable().expect("a server"));
     }
@@ -75,6 +78,12 @@ fn require_all() -> bool {
     std::env::var_os("KROWOC_TEST_REQUIRE_ALL").is_some_and(|value| !value.is_empty())
 }
 
+/// Where `scripts/test.sh` has found or built one that is new enough.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration of their own")]
+fn pgbouncer() -> Option<std::ffi::OsString> {
+    std::env::var_os("KROWOC_TEST_PGBOUNCER").filter(|path| !path.is_empty())
+}
+
 #[test]
 fn kills() {
     passes("kills", Server::Shared, &[("kills", 200), ("fail points reached", 28)]);
@@ -98,6 +107,31 @@ fn restarts() {
 #[test]
 fn clocks() {
     passes("clocks", Server::Shared, &[("workers with a wrong clock", 3), ("timers and backoffs", 96)]);
+}
+
+#[test]
+fn cuts() {
+    passes("cuts", Server::Own, &[("cuts before the server heard", 100), ("cuts after it had answered", 100), ("completions refused", 11)]);
+}
+
+#[test]
+fn failover() {
+    passes("failover", Server::Own, &[("failovers, in sync until then", 5), ("submissions cut off", 5)]);
+}
+
+#[test]
+fn disk() {
+    passes("disk", Server::Own, &[("starts refused: disk full", 40), ("deaths of PostgreSQL by that", 2)]);
+}
+
+#[test]
+fn pool() {
+    passes("pool", Server::Own, &[("starts refused: no connection", 60), ("own pool: starts given up: the pool was exhausted", 8)]);
+}
+
+#[test]
+fn pooler() {
+    passes("pooler", Server::Own, &[("scenarios that passed", 5), ("poolers without prepared statements refused", 1)]);
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub struct Arena {
     pub findings: Findings,
     /// The product's binary.
     pub executable: PathBuf,
+    /// A PgBouncer that is new enough, if there is one.
+    pub pgbouncer: Option<PathBuf>,
     progress: Rc<dyn Fn(&str)>,
     prefix: String,
     databases: Mutex<Vec<Database>>,
@@ -52,19 +54,40 @@ pub struct Arena {
 
 impl Arena {
     pub(crate) fn new(name: &'static str, size: Size, seed: u64, server: Server, place: Place) -> Self {
-        let Place { folder, deadline, executable, prefix, progress } = place;
+        let Place { folder, deadline, executable, prefix, pgbouncer, progress } = place;
         let (dice, findings) = (Dice::new(seed, name), Findings::default());
-        Self { name, size, dice, server, folder, deadline, findings, executable, progress, prefix, databases: Mutex::default() }
+        Self { name, size, dice, server, folder, deadline, findings, executable, pgbouncer, progress, prefix, databases: Mutex::default() }
+    }
+
+    /// An arena inside this one, on its own server or another; its findings are its own.
+    pub(crate) fn inner(&mut self, name: &'static str, size: Size, server: Server) -> Self {
+        let progress = self.progress.clone();
+        let place = Place {
+            folder: self.folder.join(name),
+            deadline: self.deadline,
+            executable: self.executable.clone(),
+            prefix: self.prefix.clone(),
+            pgbouncer: self.pgbouncer.clone(),
+            progress: Rc::new(move |text: &str| progress(&format!("{name}: {text}"))),
+        };
+        Self::new(name, size, self.dice.below(u64::MAX), server, place)
     }
 
     /// A database of its own on the arena's server, with the schema; it goes with the arena.
     pub async fn database(&self) -> Result<Database> {
-        self.database_on(&self.server.url()).await
+        let database = Database::create(&self.server.url(), self.name).await?;
+        match self.server.pooler() {
+            Some(pooler) => self.adopt(database.by_way_of(pooler)?).await,
+            None => self.adopt(database).await,
+        }
     }
 
     /// The same on another server, which must be there as long as the arena is.
     pub async fn database_on(&self, url: &str) -> Result<Database> {
-        let database = Database::create(url, &self.prefix, self.name).await?;
+        self.adopt(Database::create(url, &self.prefix, self.name).await?).await
+    }
+
+    async fn adopt(&self, database: Database) -> Result<Database> {
         self.databases().push(database.clone());
         database.migrate().await?;
         Ok(database)
@@ -106,5 +129,6 @@ pub(crate) struct Place {
     pub executable: PathBuf,
     /// What the names of databases begin with.
     pub prefix: String,
+    pub pgbouncer: Option<PathBuf>,
     pub progress: Rc<dyn Fn(&str)>,
 }

@@ -12,6 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Database {
     server: PgConnectOptions,
+    /// The way for everybody, where it is not the direct one.
+    way: Option<PgConnectOptions>,
     name: String,
 }
 
@@ -24,7 +26,13 @@ impl Database {
         let mut admin = connect(&server).await?;
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.context("making a database")?;
         admin.close().await?;
-        Ok(Self { server, name })
+        Ok(Self { server, way: None, name })
+    }
+
+    /// From here on it is reached by another way, such as a pooler; it is still made and dropped directly.
+    pub fn by_way_of(self, url: &str) -> Result<Self> {
+        // Poolers refuse what else is sent at the start of a connection.
+        Ok(Self { way: Some(options(url)?.extra_float_digits(None)), ..self })
     }
 
     /// Gives it the schema.
@@ -55,7 +63,12 @@ impl Database {
 
     /// How to connect to it.
     pub fn options(&self) -> PgConnectOptions {
-        self.server.clone().database(&self.name)
+        self.way.as_ref().unwrap_or(&self.server).clone().database(&self.name)
+    }
+
+    /// How to connect to it directly, where that is another way.
+    pub fn direct_options(&self) -> Option<PgConnectOptions> {
+        self.way.as_ref().map(|_| self.server.clone().database(&self.name))
     }
 
     /// Drops it, whoever is still connected.

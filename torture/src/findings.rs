@@ -110,6 +110,16 @@ impl Findings {
         self.inner().notes.push(what.to_string());
     }
 
+    /// Everything that another has told, under a name.
+    pub fn include(&self, name: &str, other: &Self) {
+        let other = other.inner();
+        let mut inner = self.inner();
+        inner.counts.extend(other.counts.iter().map(|(what, n, pass)| (format!("{name}: {what}"), *n, *pass)));
+        inner.times.extend(other.times.iter().map(|(what, samples, limit)| (format!("{name}: {what}"), samples.clone(), *limit)));
+        inner.notes.extend(other.notes.iter().map(|note| format!("{name}: {note}")));
+        inner.violations.extend(other.violations.iter().map(|what| format!("{name}: {what}")));
+    }
+
     /// Counts so far.
     pub fn counted(&self) -> Vec<Counted> {
         let counted = |(name, value, pass): &(String, u64, Figure)| Counted {
@@ -124,6 +134,11 @@ impl Findings {
     /// Times so far.
     pub fn measured(&self) -> Vec<Times> {
         self.inner().times.iter().map(|(name, samples, limit)| times(name, samples, *limit)).collect()
+    }
+
+    /// Was nothing violated, and is every figure met?
+    pub fn is_good(&self) -> bool {
+        self.violations().is_empty() && self.counted().iter().all(|c| c.met) && self.measured().iter().all(|t| t.met)
     }
 
     /// Notes so far.

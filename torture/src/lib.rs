@@ -10,13 +10,19 @@
 //! here is for people to read, hence `anyhow`.
 
 pub mod arena;
+pub mod command;
 pub mod database;
 pub mod dice;
+pub mod disk;
 pub mod findings;
 pub mod holdings;
+pub mod host;
 pub mod ledger;
 pub mod load;
+pub mod node;
+pub mod pooler;
 pub mod process;
+pub mod proxy;
 pub mod recovery;
 pub mod report;
 mod retire;

@@ -115,11 +115,12 @@ async fn watch(pool: PgPool, mut deaths: mpsc::UnboundedReceiver<Dead>, recovery
     }
 }
 
-/// What is leased in their names, and their sessions: sessions first, since what one leases with its last breath is seen then.
+/// What is leased in their names, and their sessions that are at something: sessions first, since what one leases with its last breath is seen
+/// then. One that is idle may belong to a pooler, which gives it to others.
 async fn look(pool: &PgPool, open: &[Dead]) -> Result<(HashMap<String, Vec<i64>>, HashSet<String>)> {
     let names: Vec<&str> = open.iter().map(|dead| dead.name.as_str()).collect();
     let sessions: Vec<String> = sqlx::query_scalar(
-        "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND application_name = ANY ($1)",
+        "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' AND application_name = ANY ($1)",
     )
     .bind(&names)
     .fetch_all(pool)

@@ -2,7 +2,7 @@
 
 use crate::{
     arena::{Arena, Place, Size},
-    database,
+    database, pooler,
     process::{Belongings, Keeper},
     report::{Outcome, Report, Verdict},
     scenario::Scenario,
@@ -42,6 +42,8 @@ pub struct Options {
     pub folder: PathBuf,
     /// The product's binary.
     pub executable: PathBuf,
+    /// The PgBouncer to use; none: the one that is installed, if it is new enough.
+    pub pgbouncer: Option<PathBuf>,
     /// Hears which scenario is how far.
     pub progress: Progress,
 }
@@ -97,7 +99,8 @@ async fn one(
     if let Some(signal) = stopped {
         return untouched(scenario, Verdict::Failed, format!("stopped by {signal} before it began"));
     }
-    if let Some(why) = scenario.needs.iter().find_map(|need| need.missing(server)) {
+    let pgbouncer = pooler::find(options.pgbouncer.as_deref());
+    if let Some(why) = scenario.needs.iter().find_map(|need| need.missing(server, pgbouncer.as_deref())) {
         return untouched(scenario, Verdict::Skipped, why);
     }
     if began >= deadline {
@@ -109,6 +112,7 @@ async fn one(
         deadline,
         executable: options.executable.clone(),
         prefix: prefix.to_owned(),
+        pgbouncer,
         progress: Rc::new(move |text: &str| progress(scenario.name, text)),
     };
     let mut arena = Arena::new(scenario.name, options.size, options.seed, server.clone(), place);
@@ -122,7 +126,7 @@ async fn one(
     };
     let findings = &arena.findings;
     let (counts, times, violations) = (findings.counted(), findings.measured(), findings.violations());
-    let good = ended.is_none() && violations.is_empty() && counts.iter().all(|c| c.met) && times.iter().all(|t| t.met);
+    let good = ended.is_none() && findings.is_good();
     let (mut reason, mut databases) = (ended, vec![]);
     match options.keep {
         true => databases = arena.database_names(),

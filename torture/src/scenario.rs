@@ -1,6 +1,6 @@
 //! A scenario: a kind of harm, by its name.
 
-use crate::{arena::Arena, server::Server};
+use crate::{arena::Arena, disk, server::Server};
 use anyhow::Result;
 use futures::future::LocalBoxFuture;
 use std::path::{Path, PathBuf};
@@ -20,25 +20,31 @@ pub struct Scenario {
 /// What a scenario can't do without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Need {
-    /// A server that it may stop and kill.
+    /// A server that it may do anything to, also to the way there.
     OwnServer,
     /// The rights of root.
     Root,
     /// A program, on the path or where its package puts it, from this Debian package.
     Program(&'static str),
+    /// That disks may be mounted.
+    Mount,
+    /// A PgBouncer that keeps prepared statements.
+    PgBouncer,
     /// A file of a shared library, from this Debian package.
     Library(&'static str, &'static str),
 }
 
 impl Need {
     /// Why it is not met; none if it is.
-    pub fn missing(self, server: &Server) -> Option<String> {
+    pub fn missing(self, server: &Server, pgbouncer: Option<&Path>) -> Option<String> {
         match self {
             Self::OwnServer if server.cluster().is_none() => {
-                Some("it stops the server, which it does to none but its own: leave out DATABASE_URL".into())
+                Some("it harms the server or the way there, which it does to none but its own: leave out DATABASE_URL".into())
             }
             Self::Root if !rustix::process::geteuid().is_root() => Some("it needs the rights of root".into()),
             Self::Program(name) if program(name).is_none() => Some(format!("there is no `{name}`: install the package of that name")),
+            Self::Mount if !disk::can_mount() => Some("no disk may be mounted here, as in a container without that right".into()),
+            Self::PgBouncer if pgbouncer.is_none() => Some("there is no PgBouncer 1.21 or newer: name one with --pgbouncer".into()),
             Self::Library(file, package) if library(file).is_none() => Some(format!("there is no {file}: install the package `{package}`")),
             _ => None,
         }

@@ -15,6 +15,13 @@ pub enum Server {
     Own(Cluster),
     /// Somebody's, by its URL.
     Given(String),
+    /// One with a pooler in front, by the URLs of both.
+    Pooled {
+        /// Databases are made here, and notifications listened for.
+        server: String,
+        /// Everything else goes through it.
+        pooler: String,
+    },
 }
 
 impl Server {
@@ -22,7 +29,7 @@ impl Server {
     pub fn url(&self) -> String {
         match self {
             Self::Own(cluster) => cluster.url(),
-            Self::Given(url) => url.clone(),
+            Self::Given(url) | Self::Pooled { server: url, .. } => url.clone(),
         }
     }
 
@@ -30,7 +37,15 @@ impl Server {
     pub fn cluster(&self) -> Option<&Cluster> {
         match self {
             Self::Own(cluster) => Some(cluster),
-            Self::Given(_) => None,
+            Self::Given(_) | Self::Pooled { .. } => None,
+        }
+    }
+
+    /// The URL of the pooler in front, if there is one.
+    pub fn pooler(&self) -> Option<&str> {
+        match self {
+            Self::Pooled { pooler, .. } => Some(pooler),
+            Self::Own(_) | Self::Given(_) => None,
         }
     }
 }

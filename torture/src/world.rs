@@ -77,6 +77,7 @@ pub struct World {
     folder: PathBuf,
     executable: PathBuf,
     url: String,
+    listen: Option<String>,
     versions: HashMap<&'static str, VersionId>,
     seeds: u64,
     processes: usize,
@@ -95,6 +96,8 @@ impl World {
         let kinds = StepKinds::new().with(LedgerKind::open(ledger.path())?);
         let options = database.options().application_name("krowoc torture");
         let url = database.options().to_url_lossy().to_string();
+        // Notifications pass no pooler.
+        let listen = database.direct_options().map(|options| options.to_url_lossy().to_string());
         Ok(Self {
             engine: Engine::connect(options, kinds, 4).await?,
             scope: Scope::local("torture"),
@@ -111,6 +114,7 @@ impl World {
             folder: arena.folder.clone(),
             executable: arena.executable.clone(),
             url,
+            listen,
             versions: HashMap::new(),
             seeds: 0,
             processes: 0,
@@ -139,6 +143,7 @@ impl World {
         let joint = if self.url.contains('?') { '&' } else { '?' };
         let orders = Orders {
             url: format!("{}{joint}application_name={name}", self.url),
+            listen: self.listen.clone(),
             ledger: self.ledger.path().to_owned(),
             report: self.folder.join(format!("{name}.json")),
             name,

@@ -59,6 +59,9 @@ pub struct Torture {
     /// Keep databases, ledgers and logs
     #[arg(long)]
     keep: bool,
+    /// A PgBouncer, 1.21 or newer, to put before the database [default: the one that is installed]
+    #[arg(long, value_name = "FILE")]
+    pgbouncer: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -112,6 +115,7 @@ impl Torture {
             url,
             folder,
             executable: std::env::current_exe().context("finding this program")?,
+            pgbouncer: self.pgbouncer.clone(),
             progress: progress(),
         })
     }

@@ -33,7 +33,7 @@ impl TortureProcess {
 async fn obey(orders: Orders, config: &Config) -> anyhow::Result<ExitCode> {
     orders.obey()?;
     let kinds = orders.kinds(config.step_kinds())?;
-    let mut config = Config { database: Database::Given(orders.url.clone()), ..config.clone() };
+    let mut config = Config { database: Database::Given(orders.url.clone()), listen_url: orders.listen.clone(), ..config.clone() };
     let report = match orders.role.clone() {
         Role::Worker { concurrency, lease } => {
             let (queues, name) = (vec!["default".into()], Some(orders.name.clone()));

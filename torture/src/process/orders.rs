@@ -19,6 +19,8 @@ pub struct Orders {
     pub name: String,
     /// The database.
     pub url: String,
+    /// Where notifications are listened for, if not there.
+    pub listen: Option<String>,
     /// Where `ledger` steps write.
     pub ledger: PathBuf,
     /// Where it reports when it has stopped in good order.

@@ -4,10 +4,15 @@
 mod cancels;
 mod clocks;
 mod commits;
+mod cuts;
 mod dead_letters;
+mod disk;
+mod failover;
 mod freezes;
 mod idempotency;
 mod kills;
+mod pool;
+mod pooler;
 mod restarts;
 
 use crate::scenario::Scenario;
@@ -19,7 +24,12 @@ pub const SCENARIOS: &[Scenario] = &[
     freezes::SCENARIO,
     restarts::SCENARIO,
     clocks::SCENARIO,
+    cuts::SCENARIO,
+    failover::SCENARIO,
+    disk::SCENARIO,
+    pool::SCENARIO,
     cancels::SCENARIO,
     idempotency::SCENARIO,
     dead_letters::SCENARIO,
+    pooler::SCENARIO,
 ];
