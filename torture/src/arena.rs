@@ -60,6 +60,7 @@ impl Arena {
     }
 
     /// An arena inside this one, on its own server or another; its findings are its own.
+    #[expect(clippy::arc_with_non_send_sync, reason = "what hears of it stays on this thread, like all of a scenario's arena")]
     pub(crate) fn inner(&mut self, name: &'static str, size: Size, server: Server) -> Self {
         let progress = self.progress.clone();
         let place = Place {

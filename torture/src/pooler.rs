@@ -83,7 +83,24 @@ pub fn find(given: Option<&Path>) -> Option<PathBuf> {
 
 fn version(program: &Path) -> Option<(u32, u32)> {
     let output = Command::new(program).arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    parse(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn parse(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix("PgBouncer ")?.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_apart_by_their_numbers() {
+        let new_enough = |text: &str| parse(text).map(|version| version >= OLDEST);
+        assert_eq!(new_enough("PgBouncer 1.18.0\nlibevent 2.1.12-stable\n"), Some(false));
+        assert_eq!(new_enough("PgBouncer 1.24.1\nlibevent 2.1.12-stable\n"), Some(true));
+        assert_eq!(new_enough("PgBouncer 2.0.0\n"), Some(true));
+        assert_eq!(new_enough("something else"), None);
+    }
 }

@@ -101,7 +101,44 @@ impl Cuts {
         inner.made.push(cut);
     }
 
+    /// For tests of one side.
+    #[cfg(test)]
+    pub(super) fn keep_only(&self, side: Side) {
+        self.inner().left.retain(|(_, other), _| *other == side);
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_cuts_as_planned_and_a_pause_between_them() {
+        let cuts = Cuts::new(&[(Act::Start, 2), (Act::Claim, 1)], Dice::new(1, "cuts"));
+        let mut chosen = vec![];
+        while cuts.left() > 0 {
+            for act in [Act::Start, Act::Claim, Act::Renew] {
+                let before = Instant::now();
+                chosen.extend(cuts.choose(act).map(|side| (act, side, before)));
+            }
+        }
+        assert_eq!([Act::Start, Act::Claim, Act::Renew].map(|act| cuts.choose(act)), [None; 3], "all were chosen");
+        let count = |act, side| chosen.iter().filter(|(a, s, _)| (*a, *s) == (act, side)).count();
+        let sides = [Side::Before, Side::After];
+        assert_eq!([Act::Start, Act::Claim].map(|act| sides.map(|side| count(act, side))), [[2, 2], [1, 1]]);
+        assert!(chosen.windows(2).all(|pair| pair[1].2 - pair[0].2 >= PAUSE / 2), "{chosen:?}");
+    }
+
+    #[test]
+    fn what_did_not_come_about_is_to_come_again() {
+        let cuts = Cuts::new(&[(Act::Claim, 1)], Dice::new(1, "cuts"));
+        let side = cuts.choose(Act::Claim).expect("one");
+        assert_eq!(cuts.left_of(Act::Claim), 1);
+        cuts.give_back(Act::Claim, side);
+        assert_eq!(cuts.left_of(Act::Claim), 2);
     }
 }

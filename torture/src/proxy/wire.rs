@@ -97,7 +97,7 @@ impl Messages {
     }
 
     /// The next message that is complete.
-    pub fn next(&mut self) -> Option<Message> {
+    pub fn pop(&mut self) -> Option<Message> {
         let head = usize::from(!self.first);
         let length: [u8; 4] = self.bytes.get(head..head + 4)?.try_into().ok()?;
         let end = head + (u32::from_be_bytes(length) as usize).max(4);
@@ -211,7 +211,7 @@ mod tests {
 
     fn hear(talk: &mut Talk, bytes: &[u8]) -> Vec<Act> {
         let mut messages = Messages { bytes: bytes.to_vec(), first: false };
-        std::iter::from_fn(|| messages.next()).filter_map(|message| talk.said(&message)).collect()
+        std::iter::from_fn(|| messages.pop()).filter_map(|message| talk.said(&message)).collect()
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         let (mut messages, mut talk, mut acts) = (Messages::of_client(), Talk::default(), vec![]);
         for byte in stream {
             messages.extend(&[byte]);
-            while let Some(message) = messages.next() {
+            while let Some(message) = messages.pop() {
                 acts.extend(talk.said(&message));
             }
         }

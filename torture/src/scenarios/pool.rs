@@ -66,7 +66,7 @@ struct Others {
 impl Others {
     async fn take_all(node: &Node, database: &str) -> Result<Self> {
         let options = PgConnectOptions::from_str(&node.url("postgres"))?.application_name("others");
-        let mut admin = PgConnection::connect_with(&options).await?;
+        let mut admin = PgConnection::connect_with(&options.clone().database(database)).await?;
         let stay = watch::Sender::new(true);
         let mut holding = JoinSet::new();
         for _ in 0..60 {
@@ -90,7 +90,7 @@ impl Others {
         let (until, mut gone) = (Instant::now() + Duration::from_secs(20), 0);
         while gone < 20 {
             ensure!(Instant::now() < until, "others do not get all connections");
-            let ended = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1) AS ended";
+            let ended = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()) AS ended";
             let found: i64 = sqlx::query_scalar(ended).bind(database).fetch_one(&mut admin).await?;
             gone = if found == 0 { gone + 1 } else { 0 };
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -129,9 +129,8 @@ async fn taken_by_others(arena: &Arena, dice: &mut Dice) -> Result<()> {
         load.keep_up(&mut world, dice, Duration::from_secs(1)).await?;
         // What is at work when it happens.
         world.start(&SHAPES).await?;
-        let before = steps(&world.options()).await?;
-        let others = Others::take_all(&node, world.database.name()).await?;
-        let since = Instant::now();
+        let mut others = Others::take_all(&node, world.database.name()).await?;
+        let (since, before) = (Instant::now(), steps(&mut others.admin).await?);
         refused.add(starts_are_refused(&mut world, &answers).await?);
         commands.add(u64::from(command_is_told(arena, &world).await?));
         // For more than two leases.
@@ -140,12 +139,13 @@ async fn taken_by_others(arena: &Arena, dice: &mut Dice) -> Result<()> {
             ensure!(worker.ended()?.is_none(), "{} has ended: {}", worker.name, worker.last_words());
         }
         others.leave().await?;
-        let free = Instant::now();
-        while steps(&world.options()).await? <= before {
+        let (free, mut conn) = (Instant::now(), PgConnection::connect_with(&world.options()).await?);
+        while steps(&mut conn).await? <= before {
             ensure!(free.elapsed() < GOES_ON_WITHIN * 2, "no step was recorded within {:?}", free.elapsed());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         goes_on.record(free.elapsed());
+        conn.close().await?;
         world.all_ended(Duration::from_secs(60)).await?;
         taken.add(1);
         arena.progress(format!("{} of {rounds} rounds", taken.get()));
@@ -163,11 +163,9 @@ async fn taken_by_others(arena: &Arena, dice: &mut Dice) -> Result<()> {
     Ok(())
 }
 
-async fn steps(options: &PgConnectOptions) -> Result<i64> {
-    let mut conn = PgConnection::connect_with(options).await?;
-    let steps = sqlx::query_scalar("SELECT count(*) FROM krowoc.step_result").fetch_one(&mut conn).await?;
-    conn.close().await?;
-    Ok(steps)
+/// How many steps have been recorded.
+async fn steps(conn: &mut PgConnection) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM krowoc.step_result").fetch_one(conn).await?)
 }
 
 /// Each by a client that has no connection yet.
