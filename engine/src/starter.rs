@@ -69,7 +69,7 @@ impl Starter {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Starts a slice of runs in a transaction of its own, all or none; see [`start_runs`](crate::commands::start_runs).
+    /// Starts a slice of runs in a transaction of its own, all or none; see [`start_runs`].
     pub async fn start_all(&self, scope: &Scope, wanted: Vec<Wanted>) -> Result<Vec<StartedRun>> {
         let versions = versions(&self.engine, scope, &wanted).await?;
         let slice = wanted.into_iter().map(|wanted| run(wanted, &versions)).collect::<Result<Vec<_>>>()?;

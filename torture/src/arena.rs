@@ -60,7 +60,6 @@ impl Arena {
     }
 
     /// An arena inside this one, on its own server or another; its findings are its own.
-    #[expect(clippy::arc_with_non_send_sync, reason = "what hears of it stays on this thread, like all of a scenario's arena")]
     pub(crate) fn inner(&mut self, name: &'static str, size: Size, server: Server) -> Self {
         let progress = self.progress.clone();
         let place = Place {
@@ -76,7 +75,7 @@ impl Arena {
 
     /// A database of its own on the arena's server, with the schema; it goes with the arena.
     pub async fn database(&self) -> Result<Database> {
-        let database = Database::create(&self.server.url(), self.name).await?;
+        let database = self.bare_database_on(&self.server.url()).await?;
         match self.server.pooler() {
             Some(pooler) => self.adopt(database.by_way_of(pooler)?).await,
             None => self.adopt(database).await,
@@ -85,7 +84,12 @@ impl Arena {
 
     /// The same on another server, which must be there as long as the arena is.
     pub async fn database_on(&self, url: &str) -> Result<Database> {
-        self.adopt(Database::create(url, &self.prefix, self.name).await?).await
+        self.adopt(self.bare_database_on(url).await?).await
+    }
+
+    /// The same without a schema, and for the scenario to drop, or to leave to the end of its server.
+    pub(crate) async fn bare_database_on(&self, url: &str) -> Result<Database> {
+        Database::create(url, &self.prefix, self.name).await
     }
 
     async fn adopt(&self, database: Database) -> Result<Database> {

@@ -51,7 +51,7 @@ impl Database {
             sqlx::query_scalar("SELECT datname FROM pg_database WHERE starts_with(datname, $1)").bind(prefix).fetch_all(&mut admin).await?;
         admin.close().await?;
         for name in names {
-            Self { server: server.clone(), name }.drop_database().await?;
+            Self { server: server.clone(), way: None, name }.drop_database().await?;
         }
         Ok(())
     }

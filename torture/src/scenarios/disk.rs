@@ -9,7 +9,6 @@
 use crate::{
     arena::Arena,
     command::krowoc,
-    database::Database,
     dice::Dice,
     disk::Disk,
     findings::{Count, Figure},
@@ -82,7 +81,7 @@ async fn run(arena: &mut Arena) -> Result<()> {
     let runs = count("runs", Figure::AtLeast(times * 20));
     let workers = count("workers that went on to the end", Figure::Exactly(WORKERS as u64));
     let mut ground = Ground::new(arena).await?;
-    let database = Database::create(&ground.node.url("postgres"), arena.name).await?;
+    let database = arena.bare_database_on(&ground.node.url("postgres")).await?;
     database.migrate().await?;
     let mut world = World::on(arena, database).await?;
     // Known before there is no room for them.

@@ -56,7 +56,7 @@ async fn run(arena: &mut Arena) -> Result<()> {
     let workers = findings.count("workers that went on to the end", Figure::Exactly(2));
     let goes_on = findings.times("from a death until work goes on", GOES_ON_WITHIN);
     let host = Arc::new(Host::beside(arena.server.cluster().context("a cluster of our own")?, "failover").await?);
-    let (mut pair, database) = Pair::new(&host, arena.name).await?;
+    let (mut pair, database) = Pair::new(&host, arena).await?;
     let mut world = World::on(arena, database).await?;
     world.start(&SHAPES).await?;
     for _ in 0..2 {
@@ -100,10 +100,10 @@ async fn keep_submitting(
 }
 
 impl Pair {
-    async fn new(host: &Arc<Host>, scenario: &str) -> Result<(Self, Database)> {
+    async fn new(host: &Arc<Host>, arena: &Arena) -> Result<(Self, Database)> {
         let primary = Node::create(host, "node_1", host.make_folder("node_1")?, &[], &[]).await?;
         let proxy = Proxy::before(&primary.url("postgres"), None).await?;
-        let database = Database::create(&proxy.url("postgres"), scenario).await?;
+        let database = arena.bare_database_on(&proxy.url("postgres")).await?;
         database.migrate().await?;
         let replica = Node::replica_of(&primary, "node_2").await?;
         primary.commit_with(&replica, Duration::from_secs(30)).await?;

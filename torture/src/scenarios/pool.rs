@@ -7,7 +7,6 @@
 use crate::{
     arena::Arena,
     command::krowoc,
-    database::Database,
     dice::Dice,
     findings::{Figure, Stopwatch},
     host::Host,
@@ -117,7 +116,7 @@ async fn taken_by_others(arena: &Arena, dice: &mut Dice) -> Result<()> {
     let goes_on = findings.times("from free connections until work goes on", GOES_ON_WITHIN);
     let host = Arc::new(Host::beside(arena.server.cluster().context("a cluster of our own")?, "pool").await?);
     let node = Node::create(&host, "few_connections", host.make_folder("few_connections")?, &[], &[CONNECTIONS]).await?;
-    let database = Database::create(&node.url("postgres"), arena.name).await?;
+    let database = arena.bare_database_on(&node.url("postgres")).await?;
     database.migrate().await?;
     let mut world = World::on(arena, database).await?;
     for _ in 0..WORKERS {
