@@ -23,7 +23,7 @@ never krowoc-engine poem poem-openapi async-graphql axum hyper reqwest krowoc-ap
 never krowoc-steps poem poem-openapi async-graphql krowoc-api krowoc-postgres krowoc-torture krowoc
 never krowoc-api reqwest krowoc-steps krowoc-postgres krowoc-torture krowoc
 never krowoc-postgres krowoc-engine krowoc-api krowoc-steps krowoc-torture krowoc
-never krowoc-torture poem poem-openapi async-graphql axum hyper krowoc-api krowoc-steps krowoc
+never krowoc-torture poem poem-openapi async-graphql axum krowoc-api krowoc-steps krowoc
 
 strays=$(grep -rlE '\bapalis(_core)?::' --include='*.rs' src api steps postgres torture engine/src | grep -v '^engine/src/worker/' || true)
 if [ -n "$strays" ]; then
