@@ -16,7 +16,7 @@ pub async fn guard(engine: &Engine, given: Option<&Secret>) -> anyhow::Result<(G
     }
     let token = fresh()?;
     let made = commands::make_api_token(&mut *engine.pool().acquire().await?, &Scope::local("serve"), &hash(&token)).await?;
-    Ok((Guard::stored(engine.clone()), made.then_some(token)))
+    Ok((Guard::stored(engine.clone()).await?, made.then_some(token)))
 }
 
 /// Replaces the token that the database has the hash of.

@@ -37,7 +37,7 @@ enum Source {
 struct Stored {
     engine: Engine,
     scope: Scope,
-    known: Mutex<Option<Known>>,
+    known: Mutex<Known>,
 }
 
 struct Known {
@@ -52,8 +52,10 @@ impl Guard {
     }
 
     /// For the token whose hash the database has.
-    pub fn stored(engine: Engine) -> Self {
-        Self(Arc::new(Source::Stored(Box::new(Stored { engine, scope: Caller::with_token().0, known: Mutex::default() }))))
+    pub async fn stored(engine: Engine) -> krowoc_engine::Result<Self> {
+        let scope = Caller::with_token().0;
+        let known = Mutex::new(Known::read(&engine, &scope).await?);
+        Ok(Self(Arc::new(Source::Stored(Box::new(Stored { engine, scope, known })))))
     }
 
     /// Who has this token.
@@ -62,17 +64,7 @@ impl Guard {
         // blake3's hashes are compared in constant time.
         let fits = match &*self.0 {
             Source::Given(hash) => *hash == given,
-            Source::Stored(stored) => {
-                let Stored { engine, scope, known } = &**stored;
-                let mut known = known.lock().await;
-                let fits = |known: &Option<Known>| known.as_ref().is_some_and(|known| known.hash.is_some_and(|hash| hash == given));
-                let age = known.as_ref().map(|known| known.read.elapsed());
-                if age.is_none_or(|age| age > FRESH || (age > AGAIN && !fits(&known))) {
-                    let read = async { api_tokens::hash(&mut *engine.pool().acquire().await?, scope.workspace).await };
-                    *known = Some(Known { hash: read.await?.map(Hash::from), read: Instant::now() });
-                }
-                fits(&known)
-            }
+            Source::Stored(stored) => stored.fits(given).await,
         };
         if fits {
             Ok(Caller::with_token())
@@ -88,6 +80,35 @@ impl Guard {
             Some((_, token)) => self.check(token.trim()).await,
             None => Err(Said::new(Code::Unauthorized, "a token is needed: `Authorization: Bearer TOKEN`")),
         }
+    }
+}
+
+impl Stored {
+    /// Is it the hash of the token? Asks the database again when that is due.
+    async fn fits(&self, given: Hash) -> bool {
+        let mut known = self.known.lock().await;
+        let age = known.read.elapsed();
+        if age > FRESH || (age > AGAIN && known.hash != Some(given)) {
+            match tokio::time::timeout(AGAIN, Known::read(&self.engine, &self.scope)).await {
+                Ok(Ok(read)) => *known = read,
+                // What was known goes on counting, and nobody who waits here asks again: there is nothing to be had anyway.
+                Ok(Err(error)) => known.keep(&error),
+                Err(_) => known.keep(&"no answer in time"),
+            }
+        }
+        known.hash == Some(given)
+    }
+}
+
+impl Known {
+    async fn read(engine: &Engine, scope: &Scope) -> krowoc_engine::Result<Self> {
+        let hash = api_tokens::hash(&mut *engine.pool().acquire().await?, scope.workspace).await?;
+        Ok(Self { hash: hash.map(Hash::from), read: Instant::now() })
+    }
+
+    fn keep(&mut self, error: &dyn std::fmt::Display) {
+        tracing::warn!(%error, "the token's hash could not be read again");
+        self.read = Instant::now();
     }
 }
 
@@ -152,6 +173,11 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use krowoc_engine::{
+        commands::{make_api_token, renew_api_token},
+        executor::StepKinds,
+        testing::TestDatabase,
+    };
     use poem::{EndpointExt, endpoint::make_sync, http::StatusCode, test::TestClient};
 
     #[tokio::test]
@@ -167,6 +193,34 @@ mod tests {
         for right in ["Bearer krw_0123456789abcdef", "bearer  krw_0123456789abcdef"] {
             client.get("/").header("authorization", right).send().await.assert_text("true").await;
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_renewed_token_counts_soon_and_one_that_is_known_while_the_database_is_away() {
+        let url = krowoc_postgres::testing::cluster().expect("a server");
+        let database = TestDatabase::create(&url).await.expect("a database");
+        let engine = database.engine(StepKinds::new()).await.expect("an engine");
+        let scope = Scope::local("test");
+        let conn = || async { engine.pool().acquire().await.expect("a connection") };
+        assert!(make_api_token(&mut *conn().await, &scope, &hash("old")).await.expect("made"));
+        assert!(!make_api_token(&mut *conn().await, &scope, &hash("other")).await.expect("there is one"));
+        let guard = Guard::stored(engine.clone()).await.expect("read");
+        assert!(guard.check("old").await.is_ok() && guard.check("other").await.is_err());
+        renew_api_token(&mut *conn().await, &scope, &hash("new")).await.expect("renewed");
+        let until = Instant::now() + Duration::from_secs(60);
+        while guard.check("new").await.is_err() {
+            assert!(Instant::now() < until, "the new token is never taken");
+            tokio::task::yield_now().await;
+        }
+        assert!(guard.check("old").await.is_err());
+        engine.pool().close().await;
+        // Long enough for the hash to be read again, which goes wrong.
+        let until = Instant::now() + FRESH + AGAIN;
+        while Instant::now() < until {
+            assert!(guard.check("new").await.is_ok() && guard.check("old").await.is_err());
+            tokio::time::sleep(AGAIN / 2).await;
+        }
+        database.drop_database().await.expect("dropped");
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn nothing() -> Json {
 
 /// What came of a start.
 #[derive(ApiResponse)]
-#[expect(clippy::large_enum_variant, reason = "made once for an answer, and its type must be what the document describes")]
+#[expect(clippy::large_enum_variant, reason = "it lives for the moment in which the answer is written")]
 pub enum Start {
     /// The run has ended while it was waited for: here is what it came to. Whether that is a success stands in `status`.
     #[oai(status = 200)]
