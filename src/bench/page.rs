@@ -28,10 +28,10 @@ const PAGES: usize = 400;
 pub async fn measure(ground: &Ground, settings: &Settings) -> anyhow::Result<Report> {
     let items = i32::try_from(settings.items.unwrap_or(1_000_000)).context("--items")?;
     let version = flows::register(ground, &flows::fan(10)).await?;
-    let run = finished_run(ground, version, items).await?;
+    let (run, map) = finished_run(ground, version, items).await?;
     let (mut meter, serving) = (Meter::connect(&ground.options).await?, Serving::start(ground).await?);
     let mut client = Client::connect(serving.address).await?;
-    let floor = Spread::of(plain_pages(ground, run, items).await?);
+    let floor = Spread::of(plain_pages(ground, run, map, items).await?);
     let before = meter.read().await?;
     let (mut all, mut report) = (Vec::new(), Vec::new());
     for (name, path) in
@@ -72,13 +72,14 @@ async fn pages(client: &mut Client, path: &str) -> anyhow::Result<Vec<f64>> {
     Ok(took)
 }
 
-async fn plain_pages(ground: &Ground, run: Uuid, items: i32) -> anyhow::Result<Vec<f64>> {
+async fn plain_pages(ground: &Ground, run: Uuid, map: i16, items: i32) -> anyhow::Result<Vec<f64>> {
     let mut conn = PgConnection::connect_with(&ground.options).await?;
     let mut took = Vec::with_capacity(PAGES);
     for page in 0..PAGES as i32 {
         let began = Instant::now();
-        sqlx::query("SELECT output::text FROM krowoc.step_result WHERE run_id = $1 AND scope > int2send(0) || int4send($2) ORDER BY scope, step LIMIT 20")
+        sqlx::query("SELECT output::text FROM krowoc.step_result WHERE run_id = $1 AND scope > int2send($2) || int4send($3) ORDER BY scope, step LIMIT 20")
             .bind(run)
+            .bind(map)
             .bind(items / PAGES as i32 * page)
             .fetch_all(&mut conn)
             .await?;
@@ -87,9 +88,8 @@ async fn plain_pages(ground: &Ground, run: Uuid, items: i32) -> anyhow::Result<V
     Ok(took)
 }
 
-/// A run of a map that has ended, as the engine leaves it. Steps are numbered in the graph's order: the map is 0, its item's step 1, the step
-/// behind it 2.
-async fn finished_run(ground: &Ground, version: VersionId, items: i32) -> anyhow::Result<Uuid> {
+/// A run of a map that has ended, as the engine leaves it, and the map's number among its steps.
+async fn finished_run(ground: &Ground, version: VersionId, items: i32) -> anyhow::Result<(Uuid, i16)> {
     let (mut conn, run) = (PgConnection::connect_with(&ground.options).await?, Uuid::now_v7());
     let version_row = ground.engine.registry().versions.load(&mut conn, version).await?;
     let index = |name: &str| {
@@ -141,5 +141,5 @@ async fn finished_run(ground: &Ground, version: VersionId, items: i32) -> anyhow
     .await?;
     // As autovacuum does after as much as this.
     sqlx::query("VACUUM ANALYZE krowoc.step_result").execute(&mut conn).await?;
-    Ok(run)
+    Ok((run, map))
 }
