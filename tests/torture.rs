@@ -30,10 +30,11 @@ fn home() -> tempfile::TempDir {
 
 fn torture(home: &Path, server: Server, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_krowoc"));
-    command.arg("torture").args(arguments).env("KROWOC_HOME", home).env("TMPDIR", home).env_remove("DATABASE_URL").stdin(Stdio::null());
+    command.arg("torture");
     if let Some(pgbouncer) = pgbouncer() {
         command.arg("--pgbouncer").arg(pgbouncer);
     }
+    command.args(arguments).env("KROWOC_HOME", home).env("TMPDIR", home).env_remove("DATABASE_URL").stdin(Stdio::null());
     if server == Server::Shared {
         command.env("DATABASE_URL", krowoc_postgres::testing::cluster_durable().expect("a server"));
     }

@@ -42,7 +42,10 @@ impl Plans {
             };
             plans[kind as usize].push(Plan::After(dice.between(if kind == Kind::Client { 10 } else { 150 }, 500)));
         }
-        plans.iter_mut().for_each(|plans| dice.shuffle(plans));
+        for plans in &mut plans {
+            dice.shuffle(plans);
+            not_last(plans, dice);
+        }
         Self(plans.map(VecDeque::from))
     }
 
@@ -64,6 +67,21 @@ impl Plans {
     /// It could not be carried out yet.
     pub fn later(&mut self, kind: Kind, plan: Plan) {
         self.0[kind as usize].push_back(plan);
+    }
+}
+
+/// Who is to take over what others leave needs others to die: none of these is among the last.
+fn not_last(plans: &mut [Plan], dice: &mut Dice) {
+    let takes_over = |plan: &Plan| matches!(plan, Plan::At(at) if at.point.site == Site::TakeOver);
+    let last = plans.len() * 2 / 3;
+    let mut earlier: Vec<usize> = (0..last).filter(|at| !takes_over(&plans[*at])).collect();
+    dice.shuffle(&mut earlier);
+    for at in last..plans.len() {
+        if takes_over(&plans[at])
+            && let Some(place) = earlier.pop()
+        {
+            plans.swap(at, place);
+        }
     }
 }
 
@@ -114,5 +132,20 @@ mod tests {
             }
         }
         assert_eq!(points.len(), Point::all().count());
+    }
+
+    #[test]
+    fn others_die_after_whoever_is_to_take_over() {
+        for seed in 0..50 {
+            let mut plans = Plans::new(4, 88, &mut Dice::new(seed, "plans"));
+            for kind in [Kind::Worker, Kind::Server] {
+                let all: Vec<Plan> = std::iter::from_fn(|| plans.next(kind)).collect();
+                let last = &all[all.len() * 2 / 3..];
+                assert!(
+                    last.len() > 4 && !last.iter().any(|plan| matches!(plan, Plan::At(at) if at.point.site == Site::TakeOver)),
+                    "{all:?}"
+                );
+            }
+        }
     }
 }
